@@ -1,0 +1,80 @@
+//! Who a datagram comes from: link, address, and the node behind a forwarder.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use smallvec::SmallVec;
+
+/// Index of a link in the configuration, in the order of `links:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u16);
+
+/// Transport identity of a node: two nodes never share one, and a session is bound to one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// The link it is heard on.
+    pub link: LinkId,
+    /// Its address there, or that of the forwarder that relays it.
+    pub address: Address,
+    /// `WirelessNodeId` behind a forwarder [S 5.5]; `None` when the node speaks for itself.
+    pub node: Option<NodeId>,
+}
+
+/// Address on a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// UDP address and port.
+    Socket(SocketAddr),
+    /// Address of a radio module, most significant octet first (8 octets for `ZigBee`).
+    Radio(SmallVec<[u8; 8]>),
+    /// The one node at the other end of a point-to-point link.
+    PointToPoint,
+}
+
+/// `WirelessNodeId`: 0 to 252 octets that only the forwarder interprets.
+pub type NodeId = SmallVec<[u8; 8]>;
+
+/// How to answer: where the link took the datagram in. Not part of a node's identity; the latest
+/// one wins. Only the link interprets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Index of the socket within the link.
+    pub socket: u8,
+    /// The local address the node wrote to; the answer leaves from it.
+    pub local: Option<IpAddr>,
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To one peer, the way its last datagram came.
+    Peer(Peer, Route),
+    /// To everybody on the link: ADVERTISE, GWINFO.
+    Broadcast {
+        /// The link to send on.
+        link: LinkId,
+        /// Hops it may travel; 0 is the link's maximum.
+        radius: u8,
+    },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        if let Some(node) = &self.node {
+            f.write_str("/")?;
+            node.iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Radio(octets) => octets.iter().try_for_each(|octet| write!(f, "{octet:02X}")),
+            Self::PointToPoint => f.write_str("point-to-point"),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Topic names, ids and filters: what a node calls a topic, and what the broker calls it.
+
+mod name;
+mod predefined;
+
+pub use name::{filter_matches, is_valid_filter, is_valid_name};
+pub use predefined::{Pattern, Predefined};

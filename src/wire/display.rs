@@ -1,0 +1,209 @@
+//! One readable line a packet, as `tcpdump` would print it. Text from nodes is escaped.
+
+use std::fmt;
+
+use super::packet::{Filter, Message, Packet, Publish, Topic, WillTopic};
+
+const PREVIEW: usize = 32;
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(encapsulation) = &self.encapsulation {
+            f.write_str("via node ")?;
+            for octet in encapsulation.node_id {
+                write!(f, "{octet:02x}")?;
+            }
+            if encapsulation.radius != 0 {
+                write!(f, " radius {}", encapsulation.radius)?;
+            }
+            f.write_str(": ")?;
+        }
+        self.packet.fmt(f)
+    }
+}
+
+impl fmt::Display for Packet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Advertise { gw_id, duration } => {
+                write!(f, " gateway {gw_id}, next in {duration} s")
+            }
+            Self::SearchGw { radius } => write!(f, " radius {radius}"),
+            Self::GwInfo { gw_id, gw_addr: [] } => write!(f, " gateway {gw_id}"),
+            Self::GwInfo { gw_id, gw_addr } => write!(f, " gateway {gw_id} at {}", Hex(gw_addr)),
+            Self::Connect {
+                will,
+                clean_session,
+                protocol_id,
+                duration,
+                client_id,
+            } => {
+                write!(f, " {client_id:?} keep-alive {duration} s")?;
+                f.write_str(if *clean_session { ", clean" } else { "" })?;
+                f.write_str(if *will { ", will" } else { "" })?;
+                if *protocol_id != 1 {
+                    write!(f, ", protocol {protocol_id}")?;
+                }
+                Ok(())
+            }
+            Self::ConnAck { code } | Self::WillTopicResp { code } | Self::WillMsgResp { code } => {
+                write!(f, " {code}")
+            }
+            Self::WillTopicReq | Self::WillMsgReq | Self::PingResp => Ok(()),
+            Self::WillTopic(will) | Self::WillTopicUpd(will) => fmt_will_topic(will.as_ref(), f),
+            Self::WillMsg { message } | Self::WillMsgUpd { message } => {
+                write!(f, " {}", Payload(message))
+            }
+            Self::Register {
+                topic_id,
+                msg_id,
+                topic_name,
+            } => {
+                write!(f, " id {topic_id} = {topic_name:?}, msg {msg_id}")
+            }
+            Self::RegAck {
+                topic_id,
+                msg_id,
+                code,
+            }
+            | Self::PubAck {
+                topic_id,
+                msg_id,
+                code,
+            } => {
+                write!(f, " id {topic_id}, msg {msg_id}, {code}")
+            }
+            Self::Publish(publish) => fmt_publish(publish, f),
+            Self::PubRec { msg_id }
+            | Self::PubRel { msg_id }
+            | Self::PubComp { msg_id }
+            | Self::UnsubAck { msg_id } => write!(f, " msg {msg_id}"),
+            Self::Subscribe {
+                dup,
+                qos,
+                msg_id,
+                filter,
+            } => {
+                write!(f, " {filter}, qos {qos}, msg {msg_id}")?;
+                f.write_str(if *dup { ", dup" } else { "" })
+            }
+            Self::SubAck {
+                qos,
+                topic_id,
+                msg_id,
+                code,
+            } => {
+                write!(f, " id {topic_id}, qos {qos}, msg {msg_id}, {code}")
+            }
+            Self::Unsubscribe { msg_id, filter } => write!(f, " {filter}, msg {msg_id}"),
+            Self::PingReq { client_id: "" } | Self::Disconnect { duration: None } => Ok(()),
+            Self::PingReq { client_id } => write!(f, " {client_id:?}"),
+            Self::Disconnect {
+                duration: Some(seconds),
+            } => write!(f, " sleeps {seconds} s"),
+        }
+    }
+}
+
+impl Packet<'_> {
+    /// Returns the specification's name of the message type.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Advertise { .. } => "ADVERTISE",
+            Self::SearchGw { .. } => "SEARCHGW",
+            Self::GwInfo { .. } => "GWINFO",
+            Self::Connect { .. } => "CONNECT",
+            Self::ConnAck { .. } => "CONNACK",
+            Self::WillTopicReq => "WILLTOPICREQ",
+            Self::WillTopic(_) => "WILLTOPIC",
+            Self::WillMsgReq => "WILLMSGREQ",
+            Self::WillMsg { .. } => "WILLMSG",
+            Self::Register { .. } => "REGISTER",
+            Self::RegAck { .. } => "REGACK",
+            Self::Publish(_) => "PUBLISH",
+            Self::PubAck { .. } => "PUBACK",
+            Self::PubRec { .. } => "PUBREC",
+            Self::PubRel { .. } => "PUBREL",
+            Self::PubComp { .. } => "PUBCOMP",
+            Self::Subscribe { .. } => "SUBSCRIBE",
+            Self::SubAck { .. } => "SUBACK",
+            Self::Unsubscribe { .. } => "UNSUBSCRIBE",
+            Self::UnsubAck { .. } => "UNSUBACK",
+            Self::PingReq { .. } => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect { .. } => "DISCONNECT",
+            Self::WillTopicUpd(_) => "WILLTOPICUPD",
+            Self::WillTopicResp { .. } => "WILLTOPICRESP",
+            Self::WillMsgUpd { .. } => "WILLMSGUPD",
+            Self::WillMsgResp { .. } => "WILLMSGRESP",
+        }
+    }
+}
+
+fn fmt_will_topic(will: Option<&WillTopic<'_>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(WillTopic { qos, retain, topic }) = will else {
+        return f.write_str(" none");
+    };
+    write!(f, " {topic:?}, qos {qos}")?;
+    f.write_str(if *retain { ", retain" } else { "" })
+}
+
+fn fmt_publish(publish: &Publish<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, " {}, qos {}", publish.topic, publish.qos)?;
+    if publish.msg_id.0 != 0 {
+        write!(f, ", msg {}", publish.msg_id)?;
+    }
+    f.write_str(if publish.dup { ", dup" } else { "" })?;
+    f.write_str(if publish.retain { ", retain" } else { "" })?;
+    write!(f, ", {}", Payload(publish.data))
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal(id) => write!(f, "id {id}"),
+            Self::Predefined(id) => write!(f, "pre-defined id {id}"),
+            Self::Short(octets) => write!(f, "short \"{}\"", octets.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Display for Filter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?}"),
+            Self::Predefined(id) => write!(f, "pre-defined id {id}"),
+            Self::Short(octets) => write!(f, "short \"{}\"", octets.escape_ascii()),
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+struct Payload<'a>(&'a [u8]);
+
+impl fmt::Display for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(PREVIEW)];
+        write!(f, "{} octets", self.0.len())?;
+        match shown {
+            [] => return Ok(()),
+            _ if shown.iter().all(|octet| (0x20..0x7f).contains(octet)) => {
+                write!(f, " \"{}\"", shown.escape_ascii())?;
+            }
+            _ => write!(f, " {}", Hex(shown))?,
+        }
+        f.write_str(if shown.len() < self.0.len() {
+            "..."
+        } else {
+            ""
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! Message type codes [S 5.2.2] and bits of the Flags octet [S 5.3.4].
+
+pub(super) const ADVERTISE: u8 = 0x00;
+pub(super) const SEARCHGW: u8 = 0x01;
+pub(super) const GWINFO: u8 = 0x02;
+pub(super) const CONNECT: u8 = 0x04;
+pub(super) const CONNACK: u8 = 0x05;
+pub(super) const WILLTOPICREQ: u8 = 0x06;
+pub(super) const WILLTOPIC: u8 = 0x07;
+pub(super) const WILLMSGREQ: u8 = 0x08;
+pub(super) const WILLMSG: u8 = 0x09;
+pub(super) const REGISTER: u8 = 0x0a;
+pub(super) const REGACK: u8 = 0x0b;
+pub(super) const PUBLISH: u8 = 0x0c;
+pub(super) const PUBACK: u8 = 0x0d;
+pub(super) const PUBCOMP: u8 = 0x0e;
+pub(super) const PUBREC: u8 = 0x0f;
+pub(super) const PUBREL: u8 = 0x10;
+pub(super) const SUBSCRIBE: u8 = 0x12;
+pub(super) const SUBACK: u8 = 0x13;
+pub(super) const UNSUBSCRIBE: u8 = 0x14;
+pub(super) const UNSUBACK: u8 = 0x15;
+pub(super) const PINGREQ: u8 = 0x16;
+pub(super) const PINGRESP: u8 = 0x17;
+pub(super) const DISCONNECT: u8 = 0x18;
+pub(super) const WILLTOPICUPD: u8 = 0x1a;
+pub(super) const WILLTOPICRESP: u8 = 0x1b;
+pub(super) const WILLMSGUPD: u8 = 0x1c;
+pub(super) const WILLMSGRESP: u8 = 0x1d;
+pub(super) const ENCAPSULATED: u8 = 0xfe;
+
+pub(super) const DUP: u8 = 0x80;
+pub(super) const RETAIN: u8 = 0x10;
+pub(super) const WILL: u8 = 0x08;
+pub(super) const CLEAN_SESSION: u8 = 0x04;
+pub(super) const TOPIC_ID_TYPE: u8 = 0x03;
+
+pub(super) const TYPE_NORMAL: u8 = 0b00;
+pub(super) const TYPE_PREDEFINED: u8 = 0b01;
+pub(super) const TYPE_SHORT: u8 = 0b10;

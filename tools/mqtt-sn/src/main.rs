@@ -1,0 +1,2 @@
+//! Node tool for MQTT-SN.
+fn main() {}
