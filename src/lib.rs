@@ -1,5 +1,9 @@
 //! MQTT-SN gateway: sensor nodes on links without TCP, joined to any MQTT 3.1.1 broker.
+#[cfg(feature = "daemon")]
+pub mod broker;
 pub mod gateway;
+#[cfg(feature = "daemon")]
+pub mod links;
 pub mod topics;
 pub mod upstream;
 pub mod wire;

@@ -1,0 +1,3 @@
+//! Links: what carries MQTT-SN datagrams between nodes and the gateway.
+
+pub mod udp;
