@@ -1,5 +1,7 @@
 //! Bytes to packets.
 
+use std::cmp::Ordering;
+
 use super::codes::{MsgId, QoS, ReturnCode, TopicId};
 use super::packet::{Encapsulation, Filter, Message, Packet, Publish, Topic, WillTopic};
 use super::packet_type as t;
@@ -45,40 +47,111 @@ pub enum DecodeError {
     EncapsulationLongLength,
 }
 
+/// How the Length field and the size of the datagram must agree (I-30).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LengthRule {
+    /// They are equal.
+    #[default]
+    Exact,
+    /// They are equal, or the datagram has 257 octets and starts `01 00 FF`. The Paho client library
+    /// writes that for a message of 254 octets after Length: the value without the long form's two
+    /// extra octets.
+    PahoQuirk,
+}
+
 /// Decodes one datagram that holds exactly one message (I-30), plain or encapsulated once (I-31).
 ///
 /// # Errors
 /// The first thing wrong with it; nothing of the datagram may be used then.
 pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError> {
-    let header = Header::parse(datagram)?;
-    if header.msg_type != t::ENCAPSULATED {
-        return Ok(Message {
-            encapsulation: None,
-            packet: decode_plain(datagram, header)?,
-        });
-    }
-    let (encapsulation, inner) = decode_encapsulation(datagram, header)?;
-    let inner_header = Header::parse(inner)?;
-    if inner_header.msg_type == t::ENCAPSULATED {
-        return Err(DecodeError::NestedEncapsulation);
-    }
+    decode_with(datagram, LengthRule::Exact)
+}
+
+/// Decodes as [`decode`] does, under another rule for Length.
+///
+/// # Errors
+/// The first thing wrong with it; nothing of the datagram may be used then.
+pub fn decode_with(datagram: &[u8], rule: LengthRule) -> Result<Message<'_>, DecodeError> {
+    let (encapsulation, msg_type, body) = open(datagram, rule)?;
     Ok(Message {
-        encapsulation: Some(encapsulation),
-        packet: decode_plain(inner, inner_header)?,
+        encapsulation,
+        packet: decode_body(msg_type, body)?,
     })
 }
 
+/// Returns the answer to a request that [`decode_with`] refuses for its reserved `TopicIdType`:
+/// PUBACK or SUBACK with "not supported", or UNSUBACK. `None` for any other datagram, and for
+/// QoS -1, which is never answered.
+pub fn refuse_topic_id_type(datagram: &[u8], rule: LengthRule) -> Option<Message<'_>> {
+    let (encapsulation, msg_type, mut body) = open(datagram, rule).ok()?;
+    let flags = body.u8().ok()?;
+    if flags & t::TOPIC_ID_TYPE != t::TYPE_RESERVED {
+        return None;
+    }
+    let code = ReturnCode::NotSupported;
+    let packet = match msg_type {
+        t::PUBLISH if QoS::from_flags(flags) != QoS::MinusOne => Packet::PubAck {
+            topic_id: body.topic_id().ok()?,
+            msg_id: body.msg_id().ok()?,
+            code,
+        },
+        t::SUBSCRIBE => Packet::SubAck {
+            qos: QoS::AtMostOnce,
+            topic_id: TopicId::NONE,
+            msg_id: body.msg_id().ok()?,
+            code,
+        },
+        t::UNSUBSCRIBE => Packet::UnsubAck {
+            msg_id: body.msg_id().ok()?,
+        },
+        _ => return None,
+    };
+    Some(Message {
+        encapsulation,
+        packet,
+    })
+}
+
+/// Takes a datagram apart: encapsulation header, message type, variable part.
+fn open(
+    datagram: &[u8],
+    rule: LengthRule,
+) -> Result<(Option<Encapsulation<'_>>, u8, Body<'_>), DecodeError> {
+    let header = Header::parse(datagram, rule)?;
+    if header.msg_type != t::ENCAPSULATED {
+        return Ok((None, header.msg_type, header.body(datagram)?));
+    }
+    let (encapsulation, inner) = decode_encapsulation(datagram, header)?;
+    let header = Header::parse(inner, rule)?;
+    if header.msg_type == t::ENCAPSULATED {
+        return Err(DecodeError::NestedEncapsulation);
+    }
+    Ok((Some(encapsulation), header.msg_type, header.body(inner)?))
+}
+
+/// The Length and `MsgType` fields.
 #[derive(Clone, Copy)]
 struct Header {
+    /// Octets of the message, this header included.
     total: usize,
+    /// Octets of this header: 2, or 4 in the long form.
     size: usize,
     msg_type: u8,
 }
 
 impl Header {
-    fn parse(datagram: &[u8]) -> Result<Self, DecodeError> {
+    fn parse(datagram: &[u8], rule: LengthRule) -> Result<Self, DecodeError> {
         match *datagram {
             [] => Err(DecodeError::Empty),
+            [0x01, 0x00, 0xff, msg_type, ..]
+                if rule == LengthRule::PahoQuirk && datagram.len() == 257 =>
+            {
+                Ok(Self {
+                    total: 257,
+                    size: 4,
+                    msg_type,
+                })
+            }
             [0x01, high, low, msg_type, ..] => {
                 let total = usize::from(u16::from_be_bytes([high, low]));
                 if total < 4 {
@@ -100,6 +173,14 @@ impl Header {
             [_] => Err(DecodeError::Truncated),
         }
     }
+
+    fn body(self, datagram: &[u8]) -> Result<Body<'_>, DecodeError> {
+        match datagram.len().cmp(&self.total) {
+            Ordering::Less => Err(DecodeError::Truncated),
+            Ordering::Greater => Err(DecodeError::TrailingOctets),
+            Ordering::Equal => Ok(Body(&datagram[self.size..])),
+        }
+    }
 }
 
 fn decode_encapsulation(
@@ -110,7 +191,7 @@ fn decode_encapsulation(
         return Err(DecodeError::EncapsulationLongLength);
     }
     if header.total < 3 {
-        return Err(DecodeError::LengthTooSmall);
+        return Err(DecodeError::BodyTooShort);
     }
     let Some((outer, inner)) = datagram.split_at_checked(header.total) else {
         return Err(DecodeError::Truncated);
@@ -127,15 +208,8 @@ fn decode_encapsulation(
     ))
 }
 
-fn decode_plain(datagram: &[u8], header: Header) -> Result<Packet<'_>, DecodeError> {
-    if datagram.len() < header.total {
-        return Err(DecodeError::Truncated);
-    }
-    if datagram.len() > header.total {
-        return Err(DecodeError::TrailingOctets);
-    }
-    let mut body = Body(&datagram[header.size..]);
-    let packet = match header.msg_type {
+fn decode_body(msg_type: u8, mut body: Body<'_>) -> Result<Packet<'_>, DecodeError> {
+    let packet = match msg_type {
         t::ADVERTISE => Packet::Advertise {
             gw_id: body.u8()?,
             duration: body.u16()?,
@@ -279,6 +353,7 @@ fn filter<'a>(flags: u8, body: &mut Body<'a>) -> Result<Filter<'a>, DecodeError>
     }
 }
 
+/// The octets of a variable part that are still to be read.
 struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {

@@ -1,18 +1,19 @@
-//! One readable line a packet, as `tcpdump` would print it. Text from nodes is escaped.
+//! One readable line a packet, as `tcpdump` would print it.
+//!
+//! Nodes choose names and payloads, so a line never holds a control character and never grows with
+//! them: text is escaped and cut after [`TEXT_SHOWN`] octets, binary data after [`OCTETS_SHOWN`].
 
 use std::fmt;
 
 use super::packet::{Filter, Message, Packet, Publish, Topic, WillTopic};
 
-const PREVIEW: usize = 32;
+const TEXT_SHOWN: usize = 100;
+const OCTETS_SHOWN: usize = 32;
 
 impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(encapsulation) = &self.encapsulation {
-            f.write_str("via node ")?;
-            for octet in encapsulation.node_id {
-                write!(f, "{octet:02x}")?;
-            }
+            write!(f, "via node {}", Hex(encapsulation.node_id))?;
             if encapsulation.radius != 0 {
                 write!(f, " radius {}", encapsulation.radius)?;
             }
@@ -39,7 +40,7 @@ impl fmt::Display for Packet<'_> {
                 duration,
                 client_id,
             } => {
-                write!(f, " {client_id:?} keep-alive {duration} s")?;
+                write!(f, " {} keep-alive {duration} s", Text(client_id))?;
                 f.write_str(if *clean_session { ", clean" } else { "" })?;
                 f.write_str(if *will { ", will" } else { "" })?;
                 if *protocol_id != 1 {
@@ -60,7 +61,7 @@ impl fmt::Display for Packet<'_> {
                 msg_id,
                 topic_name,
             } => {
-                write!(f, " id {topic_id} = {topic_name:?}, msg {msg_id}")
+                write!(f, " id {topic_id} = {}, msg {msg_id}", Text(topic_name))
             }
             Self::RegAck {
                 topic_id,
@@ -98,7 +99,7 @@ impl fmt::Display for Packet<'_> {
             }
             Self::Unsubscribe { msg_id, filter } => write!(f, " {filter}, msg {msg_id}"),
             Self::PingReq { client_id: "" } | Self::Disconnect { duration: None } => Ok(()),
-            Self::PingReq { client_id } => write!(f, " {client_id:?}"),
+            Self::PingReq { client_id } => write!(f, " {}", Text(client_id)),
             Self::Disconnect {
                 duration: Some(seconds),
             } => write!(f, " sleeps {seconds} s"),
@@ -145,7 +146,7 @@ fn fmt_will_topic(will: Option<&WillTopic<'_>>, f: &mut fmt::Formatter<'_>) -> f
     let Some(WillTopic { qos, retain, topic }) = will else {
         return f.write_str(" none");
     };
-    write!(f, " {topic:?}, qos {qos}")?;
+    write!(f, " {}, qos {qos}", Text(topic))?;
     f.write_str(if *retain { ", retain" } else { "" })
 }
 
@@ -172,38 +173,57 @@ impl fmt::Display for Topic {
 impl fmt::Display for Filter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => write!(f, "{name:?}"),
+            Self::Name(name) => Text(name).fmt(f),
             Self::Predefined(id) => write!(f, "pre-defined id {id}"),
             Self::Short(octets) => write!(f, "short \"{}\"", octets.escape_ascii()),
         }
     }
 }
 
+/// Quoted and escaped; an ellipsis where it was cut.
+struct Text<'a>(&'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut end = self.0.len().min(TEXT_SHOWN);
+        while !self.0.is_char_boundary(end) {
+            end -= 1;
+        }
+        write!(f, "{:?}{}", &self.0[..end], ellipsis(end, self.0.len()))
+    }
+}
+
+/// Hexadecimal; an ellipsis where it was cut.
 struct Hex<'a>(&'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        let shown = &self.0[..self.0.len().min(OCTETS_SHOWN)];
+        for octet in shown {
+            write!(f, "{octet:02x}")?;
+        }
+        f.write_str(ellipsis(shown.len(), self.0.len()))
     }
 }
 
+/// The number of octets, then text if they look like ASCII text, else hexadecimal.
 struct Payload<'a>(&'a [u8]);
 
 impl fmt::Display for Payload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(PREVIEW)];
+        let shown = &self.0[..self.0.len().min(OCTETS_SHOWN)];
         write!(f, "{} octets", self.0.len())?;
-        match shown {
-            [] => return Ok(()),
-            _ if shown.iter().all(|octet| (0x20..0x7f).contains(octet)) => {
-                write!(f, " \"{}\"", shown.escape_ascii())?;
-            }
-            _ => write!(f, " {}", Hex(shown))?,
-        }
-        f.write_str(if shown.len() < self.0.len() {
-            "..."
+        if shown.is_empty() {
+            Ok(())
+        } else if shown.iter().all(|octet| (0x20..0x7f).contains(octet)) {
+            let dots = ellipsis(shown.len(), self.0.len());
+            write!(f, " \"{}\"{dots}", shown.escape_ascii())
         } else {
-            ""
-        })
+            write!(f, " {}", Hex(self.0))
+        }
     }
+}
+
+fn ellipsis(shown: usize, total: usize) -> &'static str {
+    if shown < total { "..." } else { "" }
 }

@@ -16,6 +16,6 @@ mod packet;
 mod packet_type;
 
 pub use codes::{MsgId, QoS, ReturnCode, TopicId};
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, LengthRule, decode, decode_with, refuse_topic_id_type};
 pub use encode::{EncodeError, MAX_MESSAGE};
 pub use packet::{Encapsulation, Filter, Message, Packet, Publish, Topic, WillTopic};

@@ -38,3 +38,4 @@ pub(super) const TOPIC_ID_TYPE: u8 = 0x03;
 pub(super) const TYPE_NORMAL: u8 = 0b00;
 pub(super) const TYPE_PREDEFINED: u8 = 0b01;
 pub(super) const TYPE_SHORT: u8 = 0b10;
+pub(super) const TYPE_RESERVED: u8 = 0b11;
