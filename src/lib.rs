@@ -2,7 +2,6 @@
 #[cfg(feature = "daemon")]
 pub mod broker;
 pub mod gateway;
-#[cfg(feature = "daemon")]
 pub mod links;
 pub mod topics;
 pub mod upstream;

@@ -1,0 +1,118 @@
+//! HDLC-like framing (RFC 1662, asynchronous) with FCS-16.
+//!
+//! `7E` content FCS `7E`; `7E` and `7D` inside are `7D` and the octet with bit 5 changed. The FCS is
+//! CRC-16/X.25, least significant octet first. Any other escaped octet is accepted, as a sender may
+//! escape more than it must; `7D 7E` aborts a frame.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crc::{CRC_16_IBM_SDLC, Crc, Table};
+
+use super::assembly::Assembly;
+use super::{Codec, Decoded, Discard, TooLong, check_length};
+
+const FLAG: u8 = 0x7e;
+const ESCAPE: u8 = 0x7d;
+const CHANGED_BIT: u8 = 0x20;
+
+const FCS_OCTETS: usize = 2;
+static FCS: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_IBM_SDLC);
+
+/// The codec.
+#[derive(Debug)]
+pub struct Hdlc {
+    max: usize,
+    frame: Assembly,
+    escaped: bool,
+}
+
+impl Hdlc {
+    /// Makes a codec for contents of at most `max` octets.
+    pub const fn new(max: usize) -> Self {
+        Self {
+            max,
+            frame: Assembly::new(max + FCS_OCTETS),
+            escaped: false,
+        }
+    }
+}
+
+impl Codec for Hdlc {
+    fn decode<'a>(&'a mut self, _now: Instant, input: &mut &[u8]) -> Option<Decoded<'a>> {
+        self.frame.release();
+        loop {
+            if self.frame.overflows() {
+                return Some(self.frame.spill());
+            }
+            let (&first, rest) = input.split_first()?;
+            if first == FLAG {
+                *input = rest;
+                if std::mem::take(&mut self.escaped) {
+                    self.frame.fail(Discard::Truncated);
+                }
+                if self.frame.is_empty() {
+                    self.frame.clear();
+                    continue;
+                }
+                return self.frame.finish(verify);
+            }
+            if std::mem::take(&mut self.escaped) {
+                *input = rest;
+                self.frame.push(first ^ CHANGED_BIT);
+                continue;
+            }
+            let run = input
+                .iter()
+                .position(|octet| matches!(*octet, FLAG | ESCAPE))
+                .unwrap_or(input.len());
+            let (plain, rest) = input.split_at(run);
+            self.frame.extend(plain);
+            *input = rest;
+            if let [ESCAPE, rest @ ..] = rest {
+                self.escaped = true;
+                *input = rest;
+            }
+        }
+    }
+
+    fn encode(&self, content: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
+        check_length(content, self.max)?;
+        out.push(FLAG);
+        escape(content, out);
+        escape(&FCS.checksum(content).to_le_bytes(), out);
+        out.push(FLAG);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.frame.clear();
+        self.escaped = false;
+    }
+}
+
+fn verify(octets: &[u8]) -> Result<Range<usize>, Discard> {
+    match octets {
+        [content @ .., low, high] if !content.is_empty() => {
+            if FCS.checksum(content) == u16::from_le_bytes([*low, *high]) {
+                Ok(0..content.len())
+            } else {
+                Err(Discard::Checksum)
+            }
+        }
+        _ => Err(Discard::Truncated),
+    }
+}
+
+fn escape(octets: &[u8], out: &mut Vec<u8>) {
+    let mut rest = octets;
+    while let Some(run) = rest
+        .iter()
+        .position(|octet| matches!(*octet, FLAG | ESCAPE))
+    {
+        out.extend_from_slice(&rest[..run]);
+        out.extend_from_slice(&[ESCAPE, rest[run] ^ CHANGED_BIT]);
+        rest = &rest[run + 1..];
+    }
+    out.extend_from_slice(rest);
+}
