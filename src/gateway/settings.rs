@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::topics::Predefined;
+use crate::topics::{Pattern, Predefined};
 use crate::wire::TopicId;
 
 /// Everything the core needs to know. [`Default`] is what gateway.yaml documents as default.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Name of the gateway; the client id of its own connection to the broker.
+    pub name: Arc<str>,
     /// `GwId` in ADVERTISE and GWINFO; unique per radio network.
     pub gateway_id: u8,
     /// `T_ADV`, whole seconds up to 65535; `None` never advertises.
@@ -24,6 +26,8 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// Pre-defined topics by client id.
     pub predefined: Arc<Predefined>,
+    /// Client ids that may connect; `None` is any.
+    pub allowed_clients: Option<Vec<Pattern>>,
 }
 
 /// One link.
@@ -159,6 +163,8 @@ pub struct UpstreamSettings {
     pub keep_alive: Duration,
     /// How long the broker may take to accept a TCP connection or answer CONNECT.
     pub connect_timeout: Duration,
+    /// How long the broker is tried before a CONNECT is answered with congestion (I-35).
+    pub patience: Duration,
     /// How long a lost broker is retried before nodes are told (I-36).
     pub grace: Duration,
     /// First and longest wait between two attempts to reach the broker.
@@ -172,6 +178,7 @@ pub struct UpstreamSettings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: "mqtt-sn-gateway".into(),
             gateway_id: 1,
             advertise: Some(Duration::from_secs(900)),
             links: Vec::new(),
@@ -179,6 +186,7 @@ impl Default for Settings {
             limits: Limits::default(),
             upstream: UpstreamSettings::default(),
             predefined: Arc::default(),
+            allowed_clients: None,
         }
     }
 }
@@ -237,6 +245,7 @@ impl Default for UpstreamSettings {
         Self {
             keep_alive: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             backoff: (Duration::from_millis(200), Duration::from_secs(30)),
             credentials: None,

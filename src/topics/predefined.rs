@@ -1,6 +1,7 @@
 //! Pre-defined topic ids: known to gateway and nodes without registration [S 6.7].
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::wire::TopicId;
 
@@ -46,7 +47,12 @@ impl Predefined {
 
     /// Whether nothing is pre-defined for anybody.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.len() == 0
+    }
+
+    /// Returns how many ids are pre-defined, over all patterns.
+    pub fn len(&self) -> usize {
+        self.rules.iter().map(|(_, topics)| topics.len()).sum()
     }
 
     fn rules_for(&self, client_id: &str) -> impl Iterator<Item = &BTreeMap<TopicId, String>> {
@@ -70,6 +76,12 @@ impl Pattern {
 
     fn precedence(&self) -> (bool, std::cmp::Reverse<usize>) {
         (self.0.contains(['*', '?']), std::cmp::Reverse(self.0.len()))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
