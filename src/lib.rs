@@ -1,8 +1,12 @@
 //! MQTT-SN gateway: sensor nodes on links without TCP, joined to any MQTT 3.1.1 broker.
 #[cfg(feature = "daemon")]
 pub mod broker;
+#[cfg(feature = "daemon")]
+pub mod config;
 pub mod gateway;
 pub mod links;
+#[cfg(feature = "daemon")]
+pub mod logging;
 pub mod topics;
 pub mod upstream;
 pub mod wire;

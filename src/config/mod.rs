@@ -1,0 +1,112 @@
+//! gateway.yaml: what the gateway is told before it starts.
+//!
+//! A file is read into [`Config`]: the core's [`Settings`](crate::gateway::Settings) and what the shell
+//! around it needs. A key that is absent keeps the value of [`Config::default`], so the defaults live in
+//! the `Default` implementations alone; the shipped gateway.yaml shows them, and a test compares the
+//! two. Every mistake in a file is reported at once, with line and column.
+
+mod broker;
+mod link;
+mod load;
+mod problem;
+mod read;
+mod section;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod value;
+mod yaml;
+
+pub use load::{LoadError, SEARCHED, load, locate};
+pub use problem::ConfigError;
+pub use read::parse;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::broker::BrokerConfig;
+use crate::gateway::{LinkSettings, Settings};
+use crate::links::udp::UdpConfig;
+
+/// Everything gateway.yaml says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the core is told. `settings.links[n]` belongs to `links[n]`.
+    pub settings: Settings,
+    /// The sockets of each link.
+    pub links: Vec<LinkConfig>,
+    /// Where the broker is.
+    pub broker: BrokerConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// The part of a link only the shell cares for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkConfig {
+    /// `type: udp`.
+    Udp(UdpConfig),
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level, or directives as `tracing_subscriber::EnvFilter` takes them.
+    pub level: String,
+    /// One line of text or one JSON object an event.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                links: vec![LinkSettings::udp("udp")],
+                ..Settings::default()
+            },
+            links: vec![LinkConfig::Udp(UdpConfig::default())],
+            broker: BrokerConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        let listen = [10_000, 1883].into_iter().flat_map(|port| {
+            [
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            ]
+        });
+        Self {
+            listen: listen.collect(),
+            discovery: Vec::new(),
+        }
+    }
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self::Embedded {
+            listen: (Ipv4Addr::LOCALHOST, 1883).into(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}

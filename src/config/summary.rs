@@ -1,0 +1,101 @@
+//! A configuration in a few lines a person can check.
+
+use std::fmt;
+
+use super::value::{show_duration, show_size};
+use super::{Config, LinkConfig, LogFormat};
+use crate::broker::BrokerConfig;
+use crate::gateway::{LinkSettings, Takeover};
+use crate::links::udp::UdpConfig;
+
+/// Writes what was understood, a line for each part; no password.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.settings;
+        match settings.advertise {
+            Some(period) => writeln!(
+                f,
+                "gateway  {}, id {}, advertised every {}",
+                settings.name,
+                settings.gateway_id,
+                show_duration(period)
+            )?,
+            None => writeln!(
+                f,
+                "gateway  {}, id {}, never advertised",
+                settings.name, settings.gateway_id
+            )?,
+        }
+        f.write_str("broker   ")?;
+        write_broker(f, &self.broker)?;
+        if let Some((user, _)) = &settings.upstream.credentials {
+            write!(f, ", user {user}")?;
+        }
+        writeln!(f)?;
+        for (link, LinkConfig::Udp(udp)) in settings.links.iter().zip(&self.links) {
+            write_link(f, link, udp)?;
+        }
+        match settings.predefined.len() {
+            0 => writeln!(f, "topics   none pre-defined")?,
+            count => writeln!(f, "topics   {count} pre-defined")?,
+        }
+        match &settings.allowed_clients {
+            None => write!(f, "clients  any")?,
+            Some(patterns) => {
+                let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+                write!(f, "clients  only {}", patterns.join(", "))?;
+            }
+        }
+        writeln!(f, ", at most {}", settings.limits.sessions)?;
+        let format = match self.log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "JSON",
+        };
+        write!(f, "log      {} as {format}", self.log.level)
+    }
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings, udp: &UdpConfig) -> fmt::Result {
+    let listen: Vec<_> = udp.listen.iter().map(ToString::to_string).collect();
+    write!(f, "link     {}: UDP {}", link.name, listen.join(", "))?;
+    let groups: Vec<_> = udp
+        .discovery
+        .iter()
+        .map(|group| match &group.interface {
+            Some(interface) => format!("{} on {interface}", group.address),
+            None => group.address.to_string(),
+        })
+        .collect();
+    if !groups.is_empty() {
+        write!(f, ", discovery {}", groups.join(", "))?;
+    }
+    write!(
+        f,
+        ", retry {} x {}, messages up to {}",
+        show_duration(link.retry),
+        link.retries,
+        show_size(link.max_message)
+    )?;
+    match link.takeover {
+        Takeover::Allow => {}
+        Takeover::SameSourceIp => f.write_str(", takeover from the same IP address")?,
+        Takeover::Deny => f.write_str(", no takeover")?,
+    }
+    if link.qos_minus_one.is_some() {
+        f.write_str(", QoS -1")?;
+    }
+    if !link.forwarders.is_empty() {
+        f.write_str(", forwarders")?;
+    }
+    writeln!(f)
+}
+
+fn write_broker(f: &mut fmt::Formatter<'_>, broker: &BrokerConfig) -> fmt::Result {
+    match broker {
+        BrokerConfig::Embedded { listen } => write!(f, "embedded, TCP {listen}"),
+        BrokerConfig::Remote { host, port } if host.contains(':') => {
+            write!(f, "mqtt://[{host}]:{port}")
+        }
+        BrokerConfig::Remote { host, port } => write!(f, "mqtt://{host}:{port}"),
+    }
+}

@@ -1,0 +1,60 @@
+//! Where log lines go: standard error, as text for people or JSON for machines.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Environment variable that overrides `log.level`.
+pub const OVERRIDE: &str = "RUST_LOG";
+
+/// Changes the level of a running process.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    overridden: bool,
+}
+
+/// Starts logging for the whole process; to be called once. Text is coloured on a terminal only, and
+/// without the time when systemd's journal, which adds its own, reads it.
+pub fn start(config: &LogConfig) -> LogHandle {
+    let overridden = std::env::var(OVERRIDE).ok().filter(|text| !text.is_empty());
+    let level = overridden.as_deref().unwrap_or(&config.level);
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(level));
+    let lines = layer()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = match (config.format, journal) {
+        (LogFormat::Json, _) => lines.json().flatten_event(true).boxed(),
+        (LogFormat::Text, true) => lines.without_time().with_target(false).boxed(),
+        (LogFormat::Text, false) => lines.with_target(false).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    LogHandle {
+        filter: handle,
+        overridden: overridden.is_some(),
+    }
+}
+
+impl LogHandle {
+    /// Takes over the level of a new configuration; the format stays as it was. The environment
+    /// variable keeps its precedence.
+    pub fn apply(&self, config: &LogConfig) {
+        if self.overridden {
+            return;
+        }
+        if let Err(error) = self.filter.reload(EnvFilter::new(&config.level)) {
+            tracing::warn!(%error, "the log level could not be changed");
+        }
+    }
+}
