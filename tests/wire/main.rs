@@ -1,5 +1,6 @@
-//! The codec: vectors, sizes, the Length rules, properties, and the fuzz corpus.
+//! The codec: vectors, sizes, the Length rules, refusals, properties, and the fuzz corpus.
 
+mod corpus;
 mod display;
 mod length;
 mod properties;
