@@ -1,6 +1,6 @@
 //! gateway.yaml: what the gateway is told before it starts.
 //!
-//! A file is read into [`Config`]: the core's [`Settings`](crate::gateway::Settings) and what the shell
+//! A file is read into [`Config`]: the core's [`Settings`] and what the shell
 //! around it needs. A key that is absent keeps the value of [`Config::default`], so the defaults live in
 //! the `Default` implementations alone; the shipped gateway.yaml shows them, and a test compares the
 //! two. Every mistake in a file is reported at once, with line and column.
