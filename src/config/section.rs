@@ -64,14 +64,16 @@ impl<'a> Section<'a> {
         match node.map() {
             Some(entries) => section.take_entries(entries),
             None if node.is_null() => {}
-            None => reader.report(Problem::new(
-                node.place,
-                format!(
-                    "{} takes keys with values, not {}",
-                    section.title,
-                    node.kind()
-                ),
-            )),
+            None => {
+                let glued = node.text().and_then(|text| text.split_once(':'));
+                let advice = match glued.filter(|(_, value)| !value.starts_with('/')) {
+                    Some((key, _)) => format!(": a space is missing after '{key}:'"),
+                    None => String::new(),
+                };
+                let (title, kind) = (&section.title, node.kind());
+                let message = format!("{title} takes keys with values, not {kind}{advice}");
+                reader.report(Problem::new(node.place, message));
+            }
         }
         section
     }

@@ -164,8 +164,17 @@ fn syntax_problem(error: &Error, text: &str) -> Problem {
             return Problem::new(Place { line, column }, message);
         }
     }
-    let message = UserMessageFormatter.format_message(error.without_snippet());
-    Problem::new(place, format!("not valid YAML: {message}"))
+    let line = text.lines().nth(place.line - 1).unwrap_or_default();
+    let before = line.chars().take(place.column - 1).last();
+    let message = match (before, line.chars().nth(place.column - 1)) {
+        (_, Some('*')) => "what starts with * needs quotes: \"*\"".to_owned(),
+        (Some('$'), Some('{')) => "text with ${...} needs quotes: \"${...}\"".to_owned(),
+        _ => {
+            let message = UserMessageFormatter.format_message(error.without_snippet());
+            format!("not valid YAML: {message}")
+        }
+    };
+    Problem::new(place, message)
 }
 
 impl From<Location> for Place {
