@@ -3,6 +3,8 @@
 pub mod broker;
 #[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod gateway;
 pub mod links;
 #[cfg(feature = "daemon")]

@@ -26,7 +26,7 @@ pub struct LogHandle {
 pub fn start(config: &LogConfig) -> LogHandle {
     let overridden = std::env::var(OVERRIDE).ok().filter(|text| !text.is_empty());
     let level = overridden.as_deref().unwrap_or(&config.level);
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(level));
+    let (filter, handle) = reload::Layer::new(filter(level));
     let lines = layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal());
@@ -53,8 +53,17 @@ impl LogHandle {
         if self.overridden {
             return;
         }
-        if let Err(error) = self.filter.reload(EnvFilter::new(&config.level)) {
+        if let Err(error) = self.filter.reload(filter(&config.level)) {
             tracing::warn!(%error, "the log level could not be changed");
         }
     }
+}
+
+/// Reads a level or directives. The embedded broker is silent unless they name it: it logs every
+/// connection that ends as an error.
+fn filter(level: &str) -> EnvFilter {
+    if level.contains("rumqttd") {
+        return EnvFilter::new(level);
+    }
+    EnvFilter::new(format!("{level},rumqttd=off"))
 }

@@ -6,13 +6,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mqtt_sn_gateway::config::{self, Config};
+use mqtt_sn_gateway::daemon::{Daemon, Order, StartError};
+use mqtt_sn_gateway::logging::{self, LogHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// MQTT-SN 1.2 gateway: sensor nodes over UDP and serial radio dongles to any MQTT broker.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// Configuration file [without it: ./gateway.yaml, then /etc/mqtt-sn-gateway/gateway.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -25,16 +32,82 @@ enum Command {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 the configuration is good; 2 wrong command line; 78 no configuration, or one with \
-mistakes.";
+Without a command the gateway runs until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+
+Exit codes: 0 ended as it was told, or the configuration is good; 1 it could not start; 2 wrong \
+command line; 78 no configuration, or one with mistakes.";
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h, which a supervisor can tell from a
 /// failure that another start may cure.
 const BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Check { file } => check(file.as_deref()),
+    let arguments = Arguments::parse();
+    match arguments.command {
+        None => run(arguments.config.as_deref()),
+        Some(Command::Check { file }) => check(file.or(arguments.config).as_deref()),
+    }
+}
+
+/// Runs the gateway until a signal ends it.
+fn run(named: Option<&Path>) -> ExitCode {
+    let (path, config) = match load(named) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let log = logging::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(StartError::from)
+        .and_then(|runtime| runtime.block_on(serve(&path, config, log)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(path: &Path, config: Config, log: LogHandle) -> Result<(), StartError> {
+    let signals = Signals {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+        hang_up: signal(SignalKind::hangup())?,
+    };
+    let (orders, received) = mpsc::channel(1);
+    let daemon = Daemon::bind(config).await?;
+    daemon.announce();
+    tokio::join!(daemon.run(received), signals.translate(path, log, orders));
+    Ok(())
+}
+
+/// What the system tells the gateway.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Turns signals into orders until the gateway shuts down.
+    async fn translate(mut self, path: &Path, log: LogHandle, orders: mpsc::Sender<Order>) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => break,
+                _ = self.terminate.recv() => break,
+                _ = self.hang_up.recv() => match config::load(path) {
+                    Ok(config) => {
+                        log.apply(&config.log);
+                        let _ = orders.send(Order::Reload(Box::new(config))).await;
+                    }
+                    Err(error) => tracing::error!("the old configuration stays in force\n{error}"),
+                },
+            }
+        }
+        let _ = orders.send(Order::ShutDown).await;
     }
 }
 

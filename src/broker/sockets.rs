@@ -1,0 +1,442 @@
+//! All TCP connections to the broker.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use mio::{Registry, Token};
+use tracing::{debug, info, warn};
+
+use super::connection::{Connection, Phase};
+use super::resolver::Resolver;
+use crate::upstream::{CloseReason, ConnId, SocketEvent, SocketRequest};
+
+/// The core is told to slow down when this many octets of one connection are unsent ...
+const HIGH_WATER: usize = 256 * 1024;
+/// ... and to go on when no more than this many are.
+const LOW_WATER: usize = 64 * 1024;
+/// A connection with more unsent octets is given up: the core should have slowed down.
+const UNSENT_MAX: usize = 8 * 1024 * 1024;
+/// Most connects under way at once: Mosquitto's listen queue holds 100.
+const CONNECTING_MAX: usize = 64;
+/// How long a finished connection waits for the broker to close its side.
+const LINGER: Duration = Duration::from_secs(1);
+/// Read buffer, one for all connections.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// Every connection to the broker: takes [`SocketRequest`]s, gives [`SocketEvent`]s.
+pub struct Sockets {
+    registry: Registry,
+    /// Token of the connection with id 0.
+    first: Token,
+    resolver: Resolver,
+    connect_timeout: Duration,
+    connections: HashMap<ConnId, Connection, RandomState>,
+    /// Connections to open, oldest first.
+    waiting: VecDeque<ConnId>,
+    connecting: usize,
+    /// When opening has taken too long, in order. An entry may outlive its connection.
+    open_until: VecDeque<(Instant, ConnId)>,
+    /// When the broker's close is no longer awaited, in order. An entry may outlive its connection.
+    linger_until: VecDeque<(Instant, ConnId)>,
+    /// Connections that may have something to read.
+    readable: VecDeque<ConnId>,
+    /// Connections with something to send.
+    unflushed: Vec<ConnId>,
+    /// Events that carry no octets.
+    events: VecDeque<SocketEvent<'static>>,
+    buffer: Box<[u8]>,
+    reachable: Reachable,
+}
+
+/// What was last logged about the broker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reachable {
+    Unknown,
+    Yes,
+    No,
+}
+
+impl Sockets {
+    /// Makes a set without connections; connection `n` reports its readiness as token `first + n`.
+    pub fn new(
+        host: &str,
+        port: u16,
+        connect_timeout: Duration,
+        registry: Registry,
+        first: Token,
+        now: Instant,
+    ) -> Self {
+        Self {
+            registry,
+            first,
+            resolver: Resolver::new(host, port, now),
+            connect_timeout,
+            connections: HashMap::default(),
+            waiting: VecDeque::new(),
+            connecting: 0,
+            open_until: VecDeque::new(),
+            linger_until: VecDeque::new(),
+            readable: VecDeque::new(),
+            unflushed: Vec::new(),
+            events: VecDeque::new(),
+            buffer: vec![0; READ_BUFFER].into(),
+            reachable: Reachable::Unknown,
+        }
+    }
+
+    /// Does what the core asks. Octets to send wait for [`flush`](Self::flush).
+    pub fn handle_request(&mut self, now: Instant, request: SocketRequest) {
+        match request {
+            SocketRequest::Open(id) => {
+                self.connections.insert(id, Connection::new());
+                self.open_until.push_back((now + self.connect_timeout, id));
+                self.waiting.push_back(id);
+                self.connect_waiting(now);
+            }
+            SocketRequest::Send(id, bytes) => self.send(id, bytes),
+            SocketRequest::Finish(id) => self.finish(now, id),
+            SocketRequest::Abort(id) => self.abort(now, id),
+        }
+    }
+
+    /// Notes what a connection is ready for.
+    pub fn handle_ready(&mut self, now: Instant, event: &mio::event::Event) {
+        let Some(number) = event.token().0.checked_sub(self.first.0) else {
+            return;
+        };
+        let id = ConnId(number as u64);
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.phase == Phase::Connecting {
+            match connection.connected() {
+                None => return,
+                Some(Ok(address)) => self.handle_connected(id, address),
+                Some(Err(error)) => self.handle_connect_error(id, &error),
+            }
+            self.connect_waiting(now);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if event.is_writable() {
+            connection.set_writable();
+            if connection.unsent_bytes() > 0 {
+                mark(&mut connection.in_unflushed, || self.unflushed.push(id));
+            }
+        }
+        connection.ending |= event.is_read_closed() || event.is_error();
+        if event.is_readable() || connection.ending {
+            mark(&mut connection.in_readable, || self.readable.push_back(id));
+        }
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let open = self.open_until.front().map(|&(at, _)| at);
+        let linger = self.linger_until.front().map(|&(at, _)| at);
+        open.into_iter().chain(linger).min()
+    }
+
+    /// Gives up what has taken too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = pop_due(&mut self.open_until, now) {
+            let phase = self.connections.get(&id).map(|connection| connection.phase);
+            if matches!(phase, Some(Phase::Waiting | Phase::Connecting)) {
+                self.give_up(id, &"no answer in time");
+            }
+        }
+        while let Some(id) = pop_due(&mut self.linger_until, now) {
+            self.remove(id);
+        }
+        self.connect_waiting(now);
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) may give something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.readable.is_empty()
+    }
+
+    /// Whether connections are left, finished ones included.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Returns the next event, reading from one connection if need be.
+    pub fn poll_event(&mut self) -> Option<SocketEvent<'_>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                if self.is_wanted(&event) {
+                    return Some(event);
+                }
+                continue;
+            }
+            let id = self.readable.pop_front()?;
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            connection.in_readable = false;
+            match connection.read(&mut self.buffer) {
+                Ok(0) => self.close(id, CloseReason::ClosedByBroker),
+                Ok(length) => {
+                    // A full buffer hides more, a short read has emptied the socket.
+                    if length == self.buffer.len() || connection.ending {
+                        mark(&mut connection.in_readable, || self.readable.push_back(id));
+                    }
+                    if connection.phase != Phase::Finishing {
+                        return Some(SocketEvent::Received(id, &self.buffer[..length]));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    mark(&mut connection.in_readable, || self.readable.push_back(id));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !connection.ending => {}
+                Err(_) => self.close(id, CloseReason::Broken),
+            }
+        }
+    }
+
+    /// Hands all queued octets to the kernel, one call a connection where it takes them.
+    pub fn flush(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.unflushed) {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            connection.in_unflushed = false;
+            if let Err(error) = connection.flush() {
+                debug!(conn = id.0, %error, "sending to the broker failed");
+                connection.ending = true;
+                mark(&mut connection.in_readable, || self.readable.push_back(id));
+                continue;
+            }
+            if connection.congested && connection.unsent_bytes() <= LOW_WATER {
+                connection.congested = false;
+                self.events.push_back(SocketEvent::Congested(id, false));
+            }
+            if connection.phase == Phase::Finishing && connection.unsent_bytes() == 0 {
+                self.linger(now, id);
+            }
+        }
+    }
+
+    /// Completes when the broker's address was looked up; never if nobody waits for it. May be
+    /// cancelled. Call [`handle_resolved`](Self::handle_resolved) then.
+    pub async fn resolved(&mut self) {
+        self.resolver.resolved().await;
+    }
+
+    /// Goes on with the connections that waited for an address.
+    pub fn handle_resolved(&mut self, now: Instant) {
+        if self.resolver.known().is_empty() {
+            for id in std::mem::take(&mut self.waiting) {
+                self.give_up(id, &"its name cannot be resolved");
+            }
+        }
+        self.connect_waiting(now);
+    }
+
+    /// Starts to connect as many waiting connections as may be under way at once.
+    fn connect_waiting(&mut self, now: Instant) {
+        while self.connecting < CONNECTING_MAX {
+            let Some(&id) = self.waiting.front() else {
+                return;
+            };
+            if self.resolver.addresses(now).is_empty() {
+                return;
+            }
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.first_address = self.resolver.preferred();
+                self.connect(id);
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Starts to connect to the next address not tried yet.
+    fn connect(&mut self, id: ConnId) {
+        while let Some(connection) = self.connections.get_mut(&id) {
+            let addresses = self.resolver.known();
+            let count = addresses.len();
+            let index = (connection.first_address + connection.attempts) % count.max(1);
+            let Some(&address) = addresses.get(index) else {
+                return self.give_up(id, &"no address");
+            };
+            connection.attempts += 1;
+            let last = connection.attempts >= count;
+            let token = usize::try_from(id.0).map(|number| Token(self.first.0 + number));
+            let connecting = token
+                .map_err(io::Error::other)
+                .and_then(|token| connection.connect(address, &self.registry, token));
+            match connecting {
+                Ok(()) => {
+                    self.connecting += 1;
+                    return;
+                }
+                Err(error) if last => return self.give_up(id, &error),
+                Err(error) => debug!(%address, %error, "trying the broker's next address"),
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, id: ConnId, address: SocketAddr) {
+        self.connecting -= 1;
+        self.resolver.prefer(address);
+        if self.reachable != Reachable::Yes {
+            info!(%address, "broker reached");
+            self.reachable = Reachable::Yes;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.phase = Phase::Open;
+        if connection.unsent_bytes() > 0 {
+            mark(&mut connection.in_unflushed, || self.unflushed.push(id));
+        }
+        self.events.push_back(SocketEvent::Opened(id));
+    }
+
+    fn handle_connect_error(&mut self, id: ConnId, error: &io::Error) {
+        self.connecting -= 1;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.phase = Phase::Waiting;
+        if connection.attempts < self.resolver.known().len() {
+            self.connect(id);
+        } else {
+            self.give_up(id, error);
+        }
+    }
+
+    fn send(&mut self, id: ConnId, bytes: bytes::Bytes) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.ending || connection.phase == Phase::Finishing {
+            return;
+        }
+        connection.send(bytes);
+        if connection.unsent_bytes() > UNSENT_MAX {
+            warn!(
+                conn = id.0,
+                "the broker takes nothing any more, connection given up"
+            );
+            return self.close(id, CloseReason::Broken);
+        }
+        if connection.unsent_bytes() > HIGH_WATER && !connection.congested {
+            connection.congested = true;
+            self.events.push_back(SocketEvent::Congested(id, true));
+        }
+        mark(&mut connection.in_unflushed, || self.unflushed.push(id));
+    }
+
+    fn finish(&mut self, now: Instant, id: ConnId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return self.abort(now, id);
+        };
+        match connection.phase {
+            Phase::Finishing => {}
+            Phase::Open if !connection.ending => {
+                connection.phase = Phase::Finishing;
+                if connection.unsent_bytes() == 0 {
+                    return self.linger(now, id);
+                }
+                mark(&mut connection.in_unflushed, || self.unflushed.push(id));
+                // Also bounds how long the rest may take to be sent.
+                self.linger_until.push_back((now + LINGER, id));
+            }
+            Phase::Waiting | Phase::Connecting | Phase::Open => self.abort(now, id),
+        }
+    }
+
+    fn abort(&mut self, now: Instant, id: ConnId) {
+        self.remove(id);
+        self.events.retain(|event| conn_of(event) != id);
+        self.connect_waiting(now);
+    }
+
+    /// Closes our side and waits a moment for the broker's. Closing at once would answer what the
+    /// broker still sends by a reset, and a reset may overtake the DISCONNECT.
+    fn linger(&mut self, now: Instant, id: ConnId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.phase = Phase::Finishing;
+        if connection.close_sending().is_err() {
+            return self.remove(id);
+        }
+        self.linger_until.push_back((now + LINGER, id));
+    }
+
+    /// Ends an attempt to connect.
+    fn give_up(&mut self, id: ConnId, why: &dyn std::fmt::Display) {
+        if self.reachable != Reachable::No {
+            warn!(error = %why, "broker not reachable");
+            self.reachable = Reachable::No;
+        }
+        self.close(id, CloseReason::Unreachable);
+    }
+
+    /// Ends a connection, and says so unless the core has finished with it.
+    fn close(&mut self, id: ConnId, reason: CloseReason) {
+        let finishing = self
+            .connections
+            .get(&id)
+            .is_none_or(|connection| connection.phase == Phase::Finishing);
+        self.remove(id);
+        if !finishing {
+            self.events.push_back(SocketEvent::Closed(id, reason));
+        }
+    }
+
+    /// Forgets a connection, closing its socket.
+    fn remove(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if connection.phase == Phase::Connecting {
+            self.connecting -= 1;
+        }
+    }
+
+    /// Whether the core still waits for this event: not once it has finished with the connection.
+    fn is_wanted(&self, event: &SocketEvent<'_>) -> bool {
+        match *event {
+            SocketEvent::Closed(..) => true,
+            SocketEvent::Opened(id)
+            | SocketEvent::Received(id, _)
+            | SocketEvent::Congested(id, _) => self
+                .connections
+                .get(&id)
+                .is_some_and(|connection| connection.phase == Phase::Open),
+        }
+    }
+}
+
+/// Sets a flag; does `then` if it was not set.
+fn mark(flag: &mut bool, then: impl FnOnce()) {
+    if !std::mem::replace(flag, true) {
+        then();
+    }
+}
+
+fn pop_due(deadlines: &mut VecDeque<(Instant, ConnId)>, now: Instant) -> Option<ConnId> {
+    let &(at, id) = deadlines.front()?;
+    if at > now {
+        return None;
+    }
+    deadlines.pop_front();
+    Some(id)
+}
+
+fn conn_of(event: &SocketEvent<'_>) -> ConnId {
+    match *event {
+        SocketEvent::Opened(id)
+        | SocketEvent::Received(id, _)
+        | SocketEvent::Congested(id, _)
+        | SocketEvent::Closed(id, _) => id,
+    }
+}

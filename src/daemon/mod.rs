@@ -1,0 +1,360 @@
+//! Binds everything and runs the loop that owns the core.
+//!
+//! One task owns the [`Gateway`] and all sockets. A turn of its loop is: wait, then
+//!
+//! 1. what is due by time,
+//! 2. what the broker says, because acknowledgements end work,
+//! 3. what the nodes say, because datagrams begin work,
+//! 4. everything that came of it goes out: one call for many datagrams, one a connection.
+//!
+//! Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
+//! waiting for more than a turn.
+
+mod poller;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use crate::broker::{BrokerConfig, Sockets};
+use crate::config::{Config, LinkConfig};
+use crate::gateway::{Address, Gateway, Input, LinkId, Output, Target};
+use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX, Udp};
+use poller::Poller;
+
+/// Events of the broker's sockets handled in one turn.
+const BROKER_BUDGET: usize = 256;
+/// Batches of datagrams taken from each link in one turn.
+const LINK_BUDGET: usize = 4;
+/// How long closing may take; then the process ends anyway.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Token of the first broker connection, above those of all sockets of all links.
+const FIRST_BROKER_TOKEN: Token = Token(SOCKETS_MAX << 16);
+
+/// What a running daemon can be told from outside.
+#[derive(Debug)]
+pub enum Order {
+    /// Take over what may change while running; the rest waits for the next start.
+    Reload(Box<Config>),
+    /// Say goodbye to every node, close everything and end.
+    ShutDown,
+}
+
+/// The daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A link has no address to listen on.
+    #[error(transparent)]
+    Link(#[from] BindError),
+    /// The embedded broker cannot start.
+    #[cfg(feature = "embedded-broker")]
+    #[error(transparent)]
+    Broker(#[from] crate::broker::EmbeddedError),
+    /// The embedded broker is not in this build.
+    #[cfg(not(feature = "embedded-broker"))]
+    #[error("broker: this build has no embedded broker; set broker.url: mqtt://HOST:1883")]
+    NoEmbeddedBroker,
+    /// The system gives no epoll instance.
+    #[error("cannot wait for sockets: {0}")]
+    Poll(#[from] io::Error),
+}
+
+/// A gateway with its sockets bound, ready to [`run`](Self::run).
+pub struct Daemon {
+    gateway: Gateway,
+    poller: Poller,
+    links: Vec<Udp>,
+    broker: Sockets,
+    config: Config,
+    broker_address: (String, u16),
+    buffers: ReceiveBuffers,
+    /// Outputs of the core not yet handed to a socket. Empty between steps.
+    outputs: Vec<Output>,
+    #[cfg(feature = "embedded-broker")]
+    _embedded: Option<crate::broker::EmbeddedBroker>,
+}
+
+impl Daemon {
+    /// Binds the links and starts the embedded broker if it is wanted. Port 0 takes a free port.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        raise_file_limit();
+        let poller = Poller::new()?;
+        let mut links = Vec::new();
+        for (index, LinkConfig::Udp(udp)) in config.links.iter().enumerate() {
+            let link = LinkId(u16::try_from(index).map_err(io::Error::other)?);
+            let first = Token(index * SOCKETS_MAX);
+            links.push(Udp::bind(link, udp, poller.registry(), first)?);
+        }
+        #[cfg(feature = "embedded-broker")]
+        let mut embedded = None;
+        let (host, port) = match &config.broker {
+            BrokerConfig::Remote { host, port } => (host.clone(), *port),
+            #[cfg(feature = "embedded-broker")]
+            BrokerConfig::Embedded { listen } => {
+                let broker = crate::broker::EmbeddedBroker::start(*listen).await?;
+                let address = broker.address();
+                embedded = Some(broker);
+                (address.ip().to_string(), address.port())
+            }
+            #[cfg(not(feature = "embedded-broker"))]
+            BrokerConfig::Embedded { .. } => return Err(StartError::NoEmbeddedBroker),
+        };
+        let connect_timeout = config.settings.upstream.connect_timeout;
+        let registry = poller.registry().try_clone()?;
+        let broker = Sockets::new(
+            &host,
+            port,
+            connect_timeout,
+            registry,
+            FIRST_BROKER_TOKEN,
+            now(),
+        );
+        let daemon = Self {
+            gateway: Gateway::new(config.settings.clone(), fastrand::u64(..)),
+            config,
+            poller,
+            links,
+            broker,
+            broker_address: (host, port),
+            buffers: ReceiveBuffers::new(),
+            outputs: Vec::new(),
+            #[cfg(feature = "embedded-broker")]
+            _embedded: embedded,
+        };
+        Ok(daemon)
+    }
+
+    /// Returns the addresses of a link, in the order of the configuration, ports filled in.
+    pub fn link_addresses(&self, link: LinkId) -> Vec<SocketAddr> {
+        let link = self.links.get(usize::from(link.0));
+        link.into_iter().flat_map(Udp::addresses).collect()
+    }
+
+    /// Returns host and port of the broker, those of the embedded one if it runs.
+    pub fn broker_address(&self) -> (&str, u16) {
+        (&self.broker_address.0, self.broker_address.1)
+    }
+
+    /// Logs what listens where, what the broker is, and what to type next.
+    pub fn announce(&self) {
+        let settings = &self.config.settings;
+        info!(
+            "{} {} started, gateway id {}",
+            settings.name,
+            env!("CARGO_PKG_VERSION"),
+            settings.gateway_id
+        );
+        for (link, udp) in settings.links.iter().zip(&self.links) {
+            let addresses: Vec<_> = udp.addresses().map(|address| address.to_string()).collect();
+            info!("{}: listening on UDP {}", link.name, addresses.join(", "));
+        }
+        let (host, port) = self.broker_address();
+        match self.config.broker {
+            BrokerConfig::Remote { .. } => info!("broker: {}", self.config.broker),
+            BrokerConfig::Embedded { .. } => {
+                info!("broker: embedded, MQTT clients reach it at {host} port {port}");
+            }
+        }
+        let ports = self.links.iter().flat_map(Udp::addresses).map(|a| a.port());
+        // The node tool's own default port goes without saying.
+        let port = match ports.min() {
+            None | Some(1883) => String::new(),
+            Some(port) => format!("-p {port} "),
+        };
+        info!(
+            "try: mqtt-sn sub {port}-t 'hello/#' -v   and elsewhere: mqtt-sn pub {port}-t hello/world -m 42 -q 1"
+        );
+    }
+
+    /// Runs until it is told to shut down, or nobody is left to tell it.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let busy = self.has_work();
+            let deadline = self.poll_timeout();
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(Order::Reload(config)) => self.reload(&config),
+                    None | Some(Order::ShutDown) => break,
+                },
+                ready = self.poller.ready() => self.handle_ready(ready),
+                () = self.broker.resolved() => self.broker.handle_resolved(now()),
+                () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => {}
+                () = yield_now(), if busy => {}
+            }
+            self.turn();
+        }
+        self.close().await;
+    }
+
+    /// Takes over what may change while running.
+    fn reload(&mut self, config: &Config) {
+        let _ = config;
+        info!("configuration read again");
+    }
+
+    /// Whether there is something to do without waiting.
+    fn has_work(&self) -> bool {
+        self.broker.has_events() || self.links.iter().any(Udp::is_readable)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let core = self.gateway.poll_timeout();
+        core.into_iter().chain(self.broker.poll_timeout()).min()
+    }
+
+    fn handle_ready(&mut self, ready: io::Result<()>) {
+        if let Err(error) = ready {
+            error!(%error, "cannot wait for sockets");
+            return;
+        }
+        let now = now();
+        for event in self.poller.events() {
+            let token = event.token();
+            if token >= FIRST_BROKER_TOKEN {
+                self.broker.handle_ready(now, event);
+            } else if let Some(link) = self.links.get_mut(token.0 / SOCKETS_MAX) {
+                link.handle_ready(token.0 % SOCKETS_MAX, event);
+            }
+        }
+    }
+
+    /// Does a bounded amount of work.
+    fn turn(&mut self) {
+        let now = now();
+        self.handle_timeout(now);
+        self.handle_broker(now);
+        self.handle_links(now);
+        self.flush(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.broker.poll_timeout().is_some_and(|at| at <= now) {
+            self.broker.handle_timeout(now);
+        }
+        if self.gateway.poll_timeout().is_some_and(|at| at <= now) {
+            feed(&mut self.gateway, now, Input::Timeout, &mut self.outputs);
+            self.dispatch(now);
+        }
+    }
+
+    fn handle_broker(&mut self, now: Instant) {
+        for _ in 0..BROKER_BUDGET {
+            let Some(event) = self.broker.poll_event() else {
+                return;
+            };
+            let input = Input::Broker(event);
+            feed(&mut self.gateway, now, input, &mut self.outputs);
+            self.dispatch(now);
+        }
+    }
+
+    fn handle_links(&mut self, now: Instant) {
+        for _ in 0..LINK_BUDGET {
+            for index in 0..self.links.len() {
+                self.links[index].receive(&mut self.buffers, |from, route, bytes| {
+                    let input = Input::Datagram { from, route, bytes };
+                    feed(&mut self.gateway, now, input, &mut self.outputs);
+                });
+                self.dispatch(now);
+            }
+        }
+    }
+
+    /// Gives the core's outputs to the queues of links and broker connections.
+    fn dispatch(&mut self, now: Instant) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Broker(request) => self.broker.handle_request(now, request),
+                Output::Datagram { to, bytes } => match to {
+                    Target::Peer(peer, route) => {
+                        let link = self.links.get_mut(usize::from(peer.link.0));
+                        if let (Some(link), Address::Socket(to)) = (link, peer.address) {
+                            link.send(to, route, bytes);
+                        }
+                    }
+                    Target::Broadcast { link, radius } => {
+                        if let Some(link) = self.links.get_mut(usize::from(link.0)) {
+                            link.broadcast(radius, &bytes);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// Hands everything queued to the kernel.
+    fn flush(&mut self, now: Instant) {
+        self.broker.flush(now);
+        for link in &mut self.links {
+            link.flush();
+        }
+    }
+
+    /// Lets the core say goodbye, then waits until the kernel and the broker have taken it.
+    async fn close(mut self) {
+        info!("shutting down");
+        let start = now();
+        let deadline = start + CLOSE_TIMEOUT;
+        self.gateway.shut_down(start);
+        self.outputs
+            .extend(std::iter::from_fn(|| self.gateway.poll_output()));
+        self.dispatch(start);
+        self.flush(start);
+        while self.has_unsent() {
+            let wake = self
+                .broker
+                .poll_timeout()
+                .map_or(deadline, |at| at.min(deadline));
+            tokio::select! {
+                ready = self.poller.ready() => self.handle_ready(ready),
+                () = sleep_until(wake.into()) => {}
+            }
+            let now = now();
+            self.broker.handle_timeout(now);
+            while self.broker.poll_event().is_some() {}
+            self.flush(now);
+            if now >= deadline {
+                warn!("the broker or the network did not take everything in time");
+                return;
+            }
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.broker.is_empty() || self.links.iter().any(Udp::has_unsent)
+    }
+}
+
+/// Feeds one input and takes all outputs.
+fn feed(gateway: &mut Gateway, now: Instant, input: Input<'_>, outputs: &mut Vec<Output>) {
+    gateway.handle_input(now, input);
+    while let Some(output) = gateway.poll_output() {
+        outputs.push(output);
+    }
+}
+
+/// Raises the number of open files to what the system permits: each node needs a connection.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the daemon reads the clock for the core"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,251 @@
+use std::net::{SocketAddr, UdpSocket as Node};
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use super::*;
+
+/// A link and the poll it is registered with.
+struct Bench {
+    poll: Poll,
+    link: Udp,
+    buffers: ReceiveBuffers,
+}
+
+type Received = (Peer, Route, Vec<u8>);
+
+impl Bench {
+    fn listen(addresses: &[&str]) -> Self {
+        let poll = Poll::new().unwrap();
+        let config = UdpConfig {
+            listen: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            discovery: Vec::new(),
+        };
+        let link = Udp::bind(LinkId(3), &config, poll.registry(), Token(0)).unwrap();
+        Self {
+            poll,
+            link,
+            buffers: ReceiveBuffers::new(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.link.addresses().next().unwrap().port()
+    }
+
+    /// Reads until `count` datagrams have come.
+    fn receive(&mut self, count: usize) -> Vec<Received> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            self.wait();
+            while self.link.is_readable() {
+                self.link.receive(&mut self.buffers, |from, route, bytes| {
+                    received.push((from, route, bytes.to_vec()));
+                });
+            }
+        }
+        received
+    }
+
+    fn wait(&mut self) {
+        let mut events = Events::with_capacity(16);
+        let patience = Some(Duration::from_secs(10));
+        self.poll.poll(&mut events, patience).unwrap();
+        assert!(!events.is_empty(), "nothing came");
+        for event in &events {
+            self.link.handle_ready(event.token().0, event);
+        }
+    }
+
+    fn answer(&mut self, (peer, route, bytes): Received) {
+        let Address::Socket(to) = peer.address else {
+            panic!("not a socket address");
+        };
+        self.link.send(to, route, bytes.into());
+        self.link.flush();
+    }
+}
+
+/// A node that hears nobody but the address it talks to.
+fn node(at: &str, port: u16) -> Node {
+    let node = Node::bind((at, 0)).unwrap();
+    node.connect((at, port)).unwrap();
+    node.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    node
+}
+
+fn hear(node: &Node) -> Vec<u8> {
+    let mut buffer = vec![0; 65_535];
+    let length = node.recv(&mut buffer).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+fn has_ipv6() -> bool {
+    Node::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn answers_leave_from_the_address_the_node_wrote_to() {
+    let mut bench = Bench::listen(&["0.0.0.0:0"]);
+    // Linux has all of 127.0.0.0/8; an answer from 127.0.0.1 would not reach a node connected to .2.
+    let near = Node::bind("127.0.0.1:0").unwrap();
+    near.connect(("127.0.0.2", bench.port())).unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    near.send(b"to .2").unwrap();
+    let datagram = bench.receive(1).remove(0);
+    assert_eq!(datagram.1.local, Some("127.0.0.2".parse().unwrap()));
+    bench.answer(datagram);
+    assert_eq!(hear(&near), b"to .2");
+}
+
+#[test]
+fn both_families_share_a_port() {
+    if !has_ipv6() {
+        return;
+    }
+    let port = Bench::listen(&["0.0.0.0:0"]).port();
+    let mut bench = Bench::listen(&[&format!("0.0.0.0:{port}"), &format!("[::]:{port}")]);
+    let (v4, v6) = (node("127.0.0.1", port), node("::1", port));
+    for (node, socket) in [(v4, 0), (v6, 1)] {
+        node.send(b"hello").unwrap();
+        let datagram = bench.receive(1).remove(0);
+        assert_eq!(datagram.1.socket, socket);
+        assert_eq!(datagram.0.link, LinkId(3));
+        assert_eq!(
+            datagram.0.address,
+            Address::Socket(node.local_addr().unwrap()),
+            "no IPv4-mapped addresses"
+        );
+        bench.answer(datagram);
+        assert_eq!(hear(&node), b"hello");
+    }
+}
+
+#[test]
+fn a_bound_address_needs_no_local_address() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let node = node("127.0.0.1", bench.port());
+    node.send(b"x").unwrap();
+    let datagram = bench.receive(1).remove(0);
+    assert_eq!(datagram.1, Route::default());
+    bench.answer(datagram);
+    assert_eq!(hear(&node), b"x");
+}
+
+#[test]
+fn datagrams_of_every_size_go_through() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let node = node("127.0.0.1", bench.port());
+    for length in [0, 1, 255, 256, 1500, 60_007, 65_507] {
+        let message: Vec<u8> = (0..length).map(|n| n as u8).collect();
+        node.send(&message).unwrap();
+        let datagram = bench.receive(1).remove(0);
+        assert_eq!(datagram.2, message);
+        bench.answer(datagram);
+        assert_eq!(hear(&node), message);
+    }
+}
+
+#[test]
+fn a_burst_longer_than_a_batch_keeps_its_order() {
+    let mut bench = Bench::listen(&["0.0.0.0:0"]);
+    let node = node("127.0.0.1", bench.port());
+    for n in 0..200_u8 {
+        node.send(&[n]).unwrap();
+    }
+    let received = bench.receive(200);
+    for datagram in &received {
+        let (Address::Socket(to), route) = (&datagram.0.address, datagram.1) else {
+            panic!("not a socket address");
+        };
+        bench.link.send(*to, route, datagram.2.clone().into());
+    }
+    bench.link.flush();
+    for n in 0..200_u8 {
+        assert_eq!(received[usize::from(n)].2, [n]);
+        assert_eq!(hear(&node), [n]);
+    }
+    assert_eq!(bench.link.stats().received, 200);
+    assert_eq!(bench.link.stats().sent, 200);
+}
+
+#[test]
+fn a_truncated_datagram_is_dropped_and_counted() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    bench.buffers = ReceiveBuffers::with_slot(100);
+    let node = node("127.0.0.1", bench.port());
+    node.send(&[1; 101]).unwrap();
+    node.send(&[2; 100]).unwrap();
+    assert_eq!(bench.receive(1)[0].2, [2; 100]);
+    assert_eq!(bench.link.stats().truncated, 1);
+}
+
+#[test]
+fn one_bad_destination_does_not_stop_the_others() {
+    let mut bench = Bench::listen(&["0.0.0.0:0"]);
+    let node = node("127.0.0.1", bench.port());
+    node.send(b"still there").unwrap();
+    let datagram = bench.receive(1).remove(0);
+    let closed = Node::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens; broadcast is not permitted; too long for UDP; not an address of this machine.
+    let gone = Route {
+        socket: 0,
+        local: Some("192.0.2.1".parse().unwrap()),
+    };
+    let broadcast: SocketAddr = "255.255.255.255:9".parse().unwrap();
+    for _ in 0..3 {
+        bench
+            .link
+            .send(closed, Route::default(), Bytes::from_static(b"a"));
+        bench
+            .link
+            .send(broadcast, Route::default(), Bytes::from_static(b"b"));
+        bench
+            .link
+            .send(closed, Route::default(), vec![0; 65_508].into());
+        bench.link.send(closed, gone, Bytes::from_static(b"c"));
+    }
+    bench.answer(datagram);
+    assert_eq!(hear(&node), b"still there");
+    let stats = bench.link.stats();
+    assert_eq!((stats.send_errors, stats.sent), (6, 7));
+    node.send(b"and back").unwrap();
+    assert_eq!(bench.receive(1)[0].2, b"and back");
+}
+
+#[test]
+fn the_queue_is_bounded() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let to = "127.0.0.1:9".parse().unwrap();
+    for _ in 0..5000 {
+        bench
+            .link
+            .send(to, Route::default(), Bytes::from_static(b"x"));
+    }
+    assert_eq!(bench.link.stats().dropped_full, 5000 - 4096);
+    let large = Bytes::from(vec![0; 60_000]);
+    bench.link.flush();
+    for _ in 0..1000 {
+        bench.link.send(to, Route::default(), large.clone());
+    }
+    assert_eq!(
+        bench.link.stats().dropped_full,
+        904 + 1000 - 8 * 1024 * 1024 / 60_000
+    );
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_names_it() {
+    let bench = Bench::listen(&["127.0.0.1:0"]);
+    let address = bench.link.addresses().next().unwrap();
+    let config = UdpConfig {
+        listen: vec![address],
+        discovery: Vec::new(),
+    };
+    let error = Udp::bind(LinkId(0), &config, bench.poll.registry(), Token(9));
+    let message = error.err().unwrap().to_string();
+    assert!(message.contains(&address.to_string()), "{message}");
+}
