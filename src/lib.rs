@@ -9,6 +9,8 @@ pub mod gateway;
 pub mod links;
 #[cfg(feature = "daemon")]
 pub mod logging;
+pub mod session;
+pub mod stats;
 pub mod topics;
 pub mod upstream;
 pub mod wire;

@@ -1,7 +1,15 @@
-//! All nodes: who a datagram belongs to, and when to wake up next.
+//! All nodes: who a datagram belongs to, who may connect, and when to wake up next.
+//!
+//! Owns the sessions and their broker connections, finds them by peer and by client id, and moves
+//! them when a node roams (`nodes`). What belongs to no node is here, too: strangers, discovery
+//! (`discovery`), QoS -1 (`anonymous`). It knows no socket and no clock.
 
+mod anonymous;
+mod discovery;
+mod nodes;
 mod peer;
 mod settings;
+mod strangers;
 
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
@@ -9,11 +17,20 @@ pub use settings::{
     Settings, Takeover, UpstreamSettings,
 };
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use self::anonymous::Anonymous;
+use self::discovery::Discovery;
+use self::nodes::{Arrival, Nodes};
+use self::strangers::Strangers;
+use crate::session::{QueueBudget, Status};
+use crate::stats::{Drop, Stats};
+use crate::upstream::mqtt::Connection;
 use crate::upstream::{SocketEvent, SocketRequest};
+use crate::wire::{self, DecodeError, Message, Packet, QoS, ReturnCode};
 
 /// What happened outside.
 #[derive(Clone, Debug)]
@@ -50,34 +67,243 @@ pub enum Output {
 /// The gateway without its sockets: feed [`Input`], drain [`Output`], come back at the timeout.
 #[derive(Debug)]
 pub struct Gateway {
+    nodes: Nodes,
+    strangers: Strangers,
+    discovery: Discovery,
+    anonymous: Anonymous,
+    core: Core,
+}
+
+/// What every part of the gateway shares.
+#[derive(Debug)]
+struct Core {
     settings: Settings,
+    stats: Stats,
+    rng: fastrand::Rng,
+    budget: QueueBudget,
+    outputs: VecDeque<Output>,
+    scratch: BytesMut,
+    /// Number of the last connection to the broker.
+    connections: u32,
 }
 
 impl Gateway {
     /// Makes a gateway without nodes. `seed` drives every random choice it will take.
     pub fn new(settings: Settings, seed: u64) -> Self {
-        let _ = seed;
-        Self { settings }
+        let budget = QueueBudget::new(settings.limits.queued_bytes);
+        Self {
+            nodes: Nodes::default(),
+            strangers: Strangers::default(),
+            discovery: Discovery::default(),
+            anonymous: Anonymous::default(),
+            core: Core {
+                settings,
+                stats: Stats::default(),
+                rng: fastrand::Rng::with_seed(seed),
+                budget,
+                outputs: VecDeque::new(),
+                scratch: BytesMut::new(),
+                connections: 0,
+            },
+        }
+    }
+
+    /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        self.anonymous.start(now, &mut self.core);
+        match input {
+            Input::Datagram { from, route, bytes } => self.handle_datagram(now, from, route, bytes),
+            Input::Broker(event) if Connection::slot_of(event.conn()) == anonymous::SLOT => {
+                self.anonymous.handle_socket(now, event, &mut self.core);
+            }
+            Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
+            Input::Timeout => {
+                self.anonymous.handle_timeout(now, &mut self.core);
+                self.nodes.handle_timeout(now, &mut self.core);
+            }
+        }
+        self.discovery.advertise(
+            now,
+            self.anonymous.reachable(now, &self.core),
+            &mut self.core,
+        );
+    }
+
+    /// Returns the next thing to do; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.core.outputs.pop_front()
+    }
+
+    /// Returns when to feed [`Input::Timeout`] if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.nodes.poll_timeout(),
+            self.anonymous.poll_timeout(&self.core),
+            self.discovery.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Says goodbye: every connected node gets a DISCONNECT, every broker connection is closed in
     /// order. Drain the outputs, then drop the gateway.
     pub fn shut_down(&mut self, now: Instant) {
-        let _ = (now, &self.settings);
+        self.nodes.shut_down(now, &mut self.core);
+        self.anonymous.shut_down(now, &mut self.core);
     }
 
-    /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.
-    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input);
+    /// Replaces pre-defined topics and allow-lists; sessions go on.
+    pub fn reload(&mut self, settings: &Settings) {
+        self.core.settings.predefined = settings.predefined.clone();
+        self.core
+            .settings
+            .allowed_clients
+            .clone_from(&settings.allowed_clients);
+        for (link, new) in self.core.settings.links.iter_mut().zip(&settings.links) {
+            link.forwarders.clone_from(&new.forwarders);
+            link.qos_minus_one.clone_from(&new.qos_minus_one);
+        }
+        self.nodes.refresh_predefined();
     }
 
-    /// Returns the next thing to do; `None` when all is done.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        None
+    /// Returns the counters.
+    pub fn stats(&self) -> &Stats {
+        &self.core.stats
     }
 
-    /// Returns when to feed [`Input::Timeout`] if nothing else happens before.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+    /// Returns how many sessions there are, kept ones included.
+    pub fn sessions(&self) -> usize {
+        self.nodes.len()
     }
+
+    /// Returns the state of a node; `None` if its client id is not known.
+    pub fn status(&self, client_id: &str) -> Option<Status> {
+        self.nodes.status(client_id)
+    }
+
+    /// Returns the octets of messages that wait for nodes.
+    pub fn queued_bytes(&self) -> usize {
+        self.core.budget.used()
+    }
+
+    fn handle_datagram(&mut self, now: Instant, mut from: Peer, route: Route, bytes: &[u8]) {
+        let core = &mut self.core;
+        core.stats.datagrams_in += 1;
+        core.stats.octets_in += bytes.len() as u64;
+        let Some(link) = core.settings.links.get(usize::from(from.link.0)) else {
+            return;
+        };
+        if bytes.len() > link.max_message {
+            core.stats.drops[Drop::Oversize] += 1;
+            return;
+        }
+        let rule = link.length_rule();
+        let message = match wire::decode_with(bytes, rule) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::trace!(peer = %from, %error, "dropped");
+                let reserved = matches!(error, DecodeError::ReservedType(_));
+                core.stats.drops[if reserved {
+                    Drop::ReservedType
+                } else {
+                    Drop::Malformed
+                }] += 1;
+                if let Some(refusal) = wire::refuse_topic_id_type(bytes, rule) {
+                    self.refuse_topic_id_type(now, from, route, &refusal);
+                }
+                return;
+            }
+        };
+        tracing::trace!(peer = %from, %message, "received");
+        if !unwrap(&mut from, &message, link) {
+            core.stats.drops[Drop::Forwarder] += 1;
+            return;
+        }
+        self.handle_packet(now, from, route, &message.packet);
+    }
+
+    /// Answers a connected node that uses the reserved `TopicIdType` [S 6.6].
+    fn refuse_topic_id_type(
+        &mut self,
+        now: Instant,
+        mut from: Peer,
+        route: Route,
+        refusal: &Message<'_>,
+    ) {
+        let core = &mut self.core;
+        let allowed = core
+            .link(from.link)
+            .is_some_and(|link| unwrap(&mut from, refusal, link));
+        if allowed && self.nodes.heard(now, &from) {
+            core.stats.rejections += 1;
+            core.send_packet(Target::Peer(from, route), refusal.packet);
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, from: Peer, route: Route, packet: &Packet<'_>) {
+        let core = &mut self.core;
+        if let Packet::SearchGw { radius } = packet {
+            self.discovery.answer(from, route, *radius, core);
+        } else if let Packet::Advertise { .. } | Packet::GwInfo { .. } = packet {
+            // Other gateways, and nodes that speak of them.
+        } else if let Packet::Publish(publish) = packet
+            && publish.qos == QoS::MinusOne
+        {
+            self.anonymous.publish(now, &from, publish, core);
+            let _ = self.nodes.heard(now, &from);
+        } else if let Packet::Connect { .. } = packet {
+            self.nodes.connect(now, from, route, packet, core);
+        } else if let Arrival::Stranger(peer) =
+            self.nodes.handle_packet(now, from, route, packet, core)
+        {
+            core.stats.drops[Drop::Stranger] += 1;
+            self.strangers.refuse(now, peer, route, packet, core);
+        }
+    }
+}
+
+impl Core {
+    fn send(&mut self, to: Target, bytes: Bytes) {
+        self.stats.datagrams_out += 1;
+        self.stats.octets_out += bytes.len() as u64;
+        self.outputs.push_back(Output::Datagram { to, bytes });
+    }
+
+    /// Sends a packet that belongs to no session.
+    fn send_packet(&mut self, to: Target, packet: Packet<'_>) {
+        let node_id = match &to {
+            Target::Peer(peer, _) => peer.node.clone(),
+            Target::Broadcast { .. } => None,
+        };
+        let encapsulation = node_id
+            .as_deref()
+            .map(|node_id| wire::Encapsulation { radius: 0, node_id });
+        let message = Message {
+            encapsulation,
+            packet,
+        };
+        if message.encode(wire::MAX_MESSAGE, &mut self.scratch).is_ok() {
+            let bytes = self.scratch.split().freeze();
+            self.send(to, bytes);
+        }
+    }
+
+    fn reject(&mut self, peer: Peer, route: Route, code: ReturnCode) {
+        self.stats.rejections += 1;
+        self.send_packet(Target::Peer(peer, route), Packet::ConnAck { code });
+    }
+
+    fn link(&self, link: LinkId) -> Option<&LinkSettings> {
+        self.settings.links.get(usize::from(link.0))
+    }
+}
+
+/// Names the node behind a forwarder; `false` if the sender may not forward (I-31).
+fn unwrap(from: &mut Peer, message: &Message<'_>, link: &LinkSettings) -> bool {
+    let Some(encapsulation) = message.encapsulation else {
+        return true;
+    };
+    from.node = Some(NodeId::from_slice(encapsulation.node_id));
+    from.address.is_in(&link.forwarders)
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
+use super::Network;
+
 /// Index of a link in the configuration, in the order of `links:`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u16);
@@ -56,6 +58,27 @@ pub enum Target {
         /// Hops it may travel; 0 is the link's maximum.
         radius: u8,
     },
+}
+
+impl Peer {
+    /// Whether both are on the same host or radio, and behind the same forwarder; ports may differ.
+    pub(super) fn is_same_host(&self, other: &Self) -> bool {
+        let same_address = match (&self.address, &other.address) {
+            (Address::Socket(a), Address::Socket(b)) => a.ip() == b.ip(),
+            (a, b) => a == b,
+        };
+        same_address && self.node == other.node
+    }
+}
+
+impl Address {
+    /// Whether this address lies in one of the networks.
+    pub(super) fn is_in(&self, networks: &[Network]) -> bool {
+        networks.iter().any(|network| match self {
+            Self::Socket(address) => network.contains(address.ip()),
+            Self::Radio(_) | Self::PointToPoint => *network == Network::Any,
+        })
+    }
 }
 
 impl fmt::Display for Peer {

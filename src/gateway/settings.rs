@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::topics::{Pattern, Predefined};
-use crate::wire::TopicId;
+use crate::wire::{LengthRule, TopicId};
 
 /// Everything the core needs to know. [`Default`] is what gateway.yaml documents as default.
 #[derive(Clone, Debug)]
@@ -205,6 +205,16 @@ impl LinkSettings {
             gwinfo: GwInfoTo::Unicast,
             can_broadcast: false,
             paho_length_quirk: false,
+        }
+    }
+}
+
+impl LinkSettings {
+    pub(super) const fn length_rule(&self) -> LengthRule {
+        if self.paho_length_quirk {
+            LengthRule::PahoQuirk
+        } else {
+            LengthRule::Exact
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod name;
 mod predefined;
+mod registry;
 
 pub use name::{filter_matches, is_valid_filter, is_valid_name};
 pub use predefined::{Pattern, Predefined};
+pub use registry::{Registration, Registry, RegistryFull};

@@ -5,6 +5,7 @@
 //! (packet ids, retransmission after a reconnect, keep-alive) is [`mqtt`], without sockets. At the
 //! edge of the core only octets and connections remain: [`SocketRequest`] and [`SocketEvent`].
 
+pub mod mqtt;
 mod vocabulary;
 
 pub use vocabulary::{

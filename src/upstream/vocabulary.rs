@@ -47,6 +47,10 @@ pub enum Request {
     },
     /// The node has the message (or never will): acknowledge it to the broker.
     Acknowledge(Delivery),
+    /// There is no room for the message: it stays with the broker, unacknowledged.
+    Postpone(Delivery),
+    /// There is room again: reconnect, so that the broker repeats what was postponed.
+    Recall,
     /// The node left: MQTT DISCONNECT, no Will.
     Disconnect,
     /// The node is lost: close without DISCONNECT so that the broker publishes the Will.
@@ -94,7 +98,7 @@ pub struct Delivery {
 /// What the broker tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The broker accepted the node.
+    /// The broker accepted the node, for the first time or again after a loss.
     Connected {
         /// Whether the broker remembered the session.
         session_present: bool,
@@ -195,6 +199,18 @@ pub enum SocketEvent<'a> {
     Congested(ConnId, bool),
     /// The connection could not be opened or is gone; no further event follows.
     Closed(ConnId, CloseReason),
+}
+
+impl SocketEvent<'_> {
+    /// Returns the connection this is about.
+    pub const fn conn(&self) -> ConnId {
+        match self {
+            Self::Opened(conn)
+            | Self::Received(conn, _)
+            | Self::Congested(conn, _)
+            | Self::Closed(conn, _) => *conn,
+        }
+    }
 }
 
 /// Why a connection to the broker ended.

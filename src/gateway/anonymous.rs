@@ -1,0 +1,163 @@
+//! The gateway's own connection to the broker: QoS -1, and whether the broker is there at all.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Core, LinkSettings, Output, Peer, QosMinusOneTopic};
+use crate::stats::Drop;
+use crate::topics::is_valid_name;
+use crate::upstream::mqtt::{self, Connection};
+use crate::upstream::{ConnectOptions, Event, Request, RequestId, SocketEvent};
+use crate::wire::{Publish, QoS, Topic};
+
+/// The slot of the gateway's own connection; nodes count from 0.
+pub(super) const SLOT: u32 = u32::MAX;
+
+/// Publishes for senders that have no session [S 6.8], and tells whether the broker answers.
+#[derive(Debug, Default)]
+pub(super) struct Anonymous {
+    connection: Option<Connection>,
+    down_since: Option<Instant>,
+}
+
+impl Anonymous {
+    /// Opens the connection, once.
+    pub(super) fn start(&mut self, now: Instant, core: &mut Core) {
+        if self.connection.is_none() {
+            self.connection = Some(Connection::new(SLOT, now));
+            self.down_since = Some(now);
+            self.request(now, connect(core), core);
+        }
+    }
+
+    /// Whether the broker answers, or did until a moment ago (I-40).
+    pub(super) fn reachable(&self, now: Instant, core: &Core) -> bool {
+        let up = self.connection.as_ref().is_some_and(Connection::is_up);
+        let grace = core.settings.upstream.grace;
+        up || self
+            .down_since
+            .is_some_and(|since| now.duration_since(since) < grace)
+            && self.connection.as_ref().is_some_and(Connection::was_up)
+    }
+
+    /// Publishes a QoS -1 message if its sender and topic are allowed; never answers (I-07).
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        from: &Peer,
+        publish: &Publish<'_>,
+        core: &mut Core,
+    ) {
+        let message = core
+            .link(from.link)
+            .and_then(|link| allowed(from, publish, link, core))
+            .filter(|_| self.connection.as_ref().is_some_and(Connection::is_up));
+        let Some((topic, payload)) = message else {
+            core.stats.drops[Drop::QosMinusOne] += 1;
+            return;
+        };
+        let request = Request::Publish {
+            id: RequestId(0),
+            topic,
+            payload,
+            qos: QoS::AtMostOnce,
+            retain: publish.retain,
+        };
+        self.request(now, request, core);
+    }
+
+    pub(super) fn handle_socket(&mut self, now: Instant, event: SocketEvent<'_>, core: &mut Core) {
+        self.with_connection(now, core, |connection, cx| {
+            connection.handle_socket(event, cx)
+        });
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, core: &mut Core) {
+        self.with_connection(now, core, Connection::handle_timeout);
+    }
+
+    pub(super) fn poll_timeout(&self, core: &Core) -> Option<Instant> {
+        self.connection
+            .as_ref()?
+            .poll_timeout(&core.settings.upstream)
+    }
+
+    pub(super) fn shut_down(&mut self, now: Instant, core: &mut Core) {
+        self.request(now, Request::Disconnect, core);
+    }
+
+    fn request(&mut self, now: Instant, request: Request, core: &mut Core) {
+        self.with_connection(now, core, |connection, cx| {
+            connection.handle_request(request, cx)
+        });
+    }
+
+    fn with_connection(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        act: impl FnOnce(&mut Connection, &mut mqtt::Context<'_>),
+    ) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let was_up = connection.is_up();
+        let (mut sockets, mut events) = (Vec::new(), Vec::new());
+        core.with_mqtt(now, &mut sockets, &mut events, |cx| act(connection, cx));
+        match (was_up, connection.is_up()) {
+            (false, true) => self.down_since = None,
+            (true, false) => self.down_since = Some(now),
+            _ => {}
+        }
+        core.outputs.extend(sockets.into_iter().map(Output::Broker));
+        // The connection is wanted as long as the gateway runs.
+        if events
+            .iter()
+            .any(|event| matches!(event, Event::Closed | Event::Refused(_)))
+        {
+            self.request(now, connect(core), core);
+        }
+    }
+}
+
+fn connect(core: &Core) -> Request {
+    Request::Connect(ConnectOptions {
+        client_id: core.settings.name.clone(),
+        clean_session: true,
+        will: None,
+    })
+}
+
+fn allowed(
+    from: &Peer,
+    publish: &Publish<'_>,
+    link: &LinkSettings,
+    core: &Core,
+) -> Option<(Arc<str>, Bytes)> {
+    let rule = link.qos_minus_one.as_ref()?;
+    if !from.address.is_in(&rule.allow) {
+        return None;
+    }
+    let listed = |topic| {
+        rule.topics
+            .as_ref()
+            .is_none_or(|topics| topics.contains(&topic))
+    };
+    let (topic, payload) = match publish.topic {
+        Topic::Predefined(id) if listed(QosMinusOneTopic::Predefined(id)) => {
+            (core.settings.predefined.global_name(id)?, publish.data)
+        }
+        Topic::Short(ref octets) if listed(QosMinusOneTopic::Short(*octets)) => {
+            (std::str::from_utf8(octets).ok()?, publish.data)
+        }
+        // The extension of RSMB and Paho: the id is the length of a name before the payload.
+        Topic::Normal(length) if rule.named_topics && rule.topics.is_none() => {
+            let (name, payload) = publish.data.split_at_checked(usize::from(length.0))?;
+            (std::str::from_utf8(name).ok()?, payload)
+        }
+        Topic::Predefined(_) | Topic::Short(_) | Topic::Normal(_) => return None,
+    };
+    is_valid_name(topic).then(|| (topic.into(), Bytes::copy_from_slice(payload)))
+}

@@ -1,0 +1,60 @@
+//! ADVERTISE and GWINFO: how nodes find the gateway [S 6.1].
+
+use std::time::{Duration, Instant};
+
+use super::{Core, GwInfoTo, LinkId, Peer, Route, Target};
+use crate::wire::Packet;
+
+/// When the gateway next announces itself.
+#[derive(Debug, Default)]
+pub(super) struct Discovery {
+    next: Option<Instant>,
+}
+
+impl Discovery {
+    /// Announces the gateway on every link that can broadcast, while the broker is reachable (I-40).
+    pub(super) fn advertise(&mut self, now: Instant, broker_reachable: bool, core: &mut Core) {
+        let Some(interval) = core.settings.advertise.filter(|_| broker_reachable) else {
+            self.next = None;
+            return;
+        };
+        if !core.settings.links.iter().any(|link| link.can_broadcast) {
+            return;
+        }
+        if self.next.is_some_and(|next| next > now) {
+            return;
+        }
+        let duration = interval.as_secs().clamp(1, u64::from(u16::MAX)) as u16;
+        self.next = Some(now + Duration::from_secs(u64::from(duration)));
+        let gw_id = core.settings.gateway_id;
+        for link in (0..core.settings.links.len()).map(|index| LinkId(index as u16)) {
+            if core.link(link).is_some_and(|link| link.can_broadcast) {
+                let to = Target::Broadcast { link, radius: 0 };
+                core.send_packet(to, Packet::Advertise { gw_id, duration });
+            }
+        }
+    }
+
+    /// Answers SEARCHGW, as the link wants it (I-06).
+    pub(super) fn answer(&self, from: Peer, route: Route, radius: u8, core: &mut Core) {
+        let Some(link) = core.link(from.link) else {
+            return;
+        };
+        let (to, can_broadcast) = (link.gwinfo, link.can_broadcast);
+        let gwinfo = Packet::GwInfo {
+            gw_id: core.settings.gateway_id,
+            gw_addr: &[],
+        };
+        let link = from.link;
+        if to != GwInfoTo::Broadcast || !can_broadcast {
+            core.send_packet(Target::Peer(from, route), gwinfo);
+        }
+        if to != GwInfoTo::Unicast && can_broadcast {
+            core.send_packet(Target::Broadcast { link, radius }, gwinfo);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+}

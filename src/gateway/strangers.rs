@@ -1,0 +1,98 @@
+//! Answers to senders without a session (I-04).
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::{Core, Peer, Route, Target};
+use crate::wire::Packet;
+
+/// A stranger is answered once in this time.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Places to remember the last answer in; two strangers that share one just get more answers.
+const PLACES: usize = 1024;
+
+/// Refuses strangers by DISCONNECT, so that nodes recover at their next word after the gateway was
+/// restarted. Sources can be forged: an answer is never longer than the question, goes to a source
+/// once in a while, and to all of them together within a budget. Nothing is kept a stranger.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    hasher: RandomState,
+    answered: Vec<Option<(u64, Instant)>>,
+    tokens: f64,
+    refilled: Option<Instant>,
+}
+
+impl Strangers {
+    /// Tells a sender that it has no session, if it wants to know.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        route: Route,
+        packet: &Packet<'_>,
+        core: &mut Core,
+    ) {
+        if wants_answer(packet)
+            && self.may_answer(now, &peer, core.settings.limits.stranger_replies)
+        {
+            core.send_packet(
+                Target::Peer(peer, route),
+                Packet::Disconnect { duration: None },
+            );
+        }
+    }
+
+    fn may_answer(&mut self, now: Instant, peer: &Peer, per_second: u32) -> bool {
+        let fingerprint = self.hasher.hash_one(peer);
+        self.answered.resize(PLACES, None);
+        let place = &mut self.answered[fingerprint as usize % PLACES];
+        if place.is_some_and(|(who, at)| who == fingerprint && now.duration_since(at) < PAUSE) {
+            return false;
+        }
+        let most = f64::from(per_second);
+        let gained = self
+            .refilled
+            .map_or(most, |at| most * now.duration_since(at).as_secs_f64());
+        self.tokens = (self.tokens + gained).min(most);
+        self.refilled = Some(now);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        *place = Some((fingerprint, now));
+        true
+    }
+}
+
+/// Whether the sender of this believes that it is connected, or wants to be sure that it is not.
+fn wants_answer(packet: &Packet<'_>) -> bool {
+    match packet {
+        Packet::WillTopic(_)
+        | Packet::WillMsg { .. }
+        | Packet::Register { .. }
+        | Packet::Publish(_)
+        | Packet::PubRel { .. }
+        | Packet::Subscribe { .. }
+        | Packet::Unsubscribe { .. }
+        | Packet::PingReq { .. }
+        | Packet::Disconnect { .. }
+        | Packet::WillTopicUpd(_)
+        | Packet::WillMsgUpd { .. } => true,
+        Packet::Advertise { .. }
+        | Packet::SearchGw { .. }
+        | Packet::GwInfo { .. }
+        | Packet::Connect { .. }
+        | Packet::ConnAck { .. }
+        | Packet::WillTopicReq
+        | Packet::WillMsgReq
+        | Packet::RegAck { .. }
+        | Packet::PubAck { .. }
+        | Packet::PubRec { .. }
+        | Packet::PubComp { .. }
+        | Packet::SubAck { .. }
+        | Packet::UnsubAck { .. }
+        | Packet::PingResp
+        | Packet::WillTopicResp { .. }
+        | Packet::WillMsgResp { .. } => false,
+    }
+}

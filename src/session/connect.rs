@@ -1,0 +1,216 @@
+//! CONNECT and what follows: Will handshake, broker, CONNACK [S 6.2, 6.3].
+
+use std::time::Instant;
+
+use super::subscribe::SubscriptionRequests;
+use super::will::WillQuestion;
+use super::{Context, Established, Session, State};
+use crate::topics::Registry;
+use crate::upstream::{ConnectOptions, Refusal, Request};
+use crate::wire::{Packet, ReturnCode};
+
+/// What a CONNECT says; two with the same content may be one repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectContent {
+    /// Whether the node wants to be prompted for a Will.
+    pub will: bool,
+    /// Whether earlier subscriptions and Will are deleted.
+    pub clean_session: bool,
+    /// Keep-alive in seconds; 0 is none (I-13).
+    pub keep_alive: u16,
+}
+
+impl Default for ConnectContent {
+    fn default() -> Self {
+        Self {
+            will: false,
+            clean_session: true,
+            keep_alive: 0,
+        }
+    }
+}
+
+/// A CONNACK that may have been lost on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    at: Instant,
+}
+
+/// What a CONNECT waits for.
+#[derive(Debug)]
+pub(super) enum Connecting {
+    /// The node's answer.
+    Will(WillQuestion),
+    /// The broker's; the connection to it has its own time limit.
+    Upstream,
+}
+
+impl Connecting {
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Will(question) => Some(question.due()),
+            Self::Upstream => None,
+        }
+    }
+}
+
+impl Session {
+    /// Takes a CONNECT of the node. `moved` says that it came from another address than the one the
+    /// session was bound to.
+    pub fn handle_connect(&mut self, content: ConnectContent, moved: bool, cx: &mut Context<'_>) {
+        let repeated = content == self.connect && !moved;
+        let answered = self.answered;
+        self.heard(cx.now);
+        match &mut self.state {
+            State::Connecting(connecting) if repeated => {
+                cx.stats.duplicates += 1;
+                if let Connecting::Will(question) = connecting {
+                    question.ask(cx);
+                }
+            }
+            State::Active { .. }
+                if repeated && answered.is_some_and(|answered| answered.is_fresh(cx)) =>
+            {
+                cx.stats.duplicates += 1;
+                self.answered = answered;
+                cx.send(&Packet::ConnAck {
+                    code: ReturnCode::Accepted,
+                });
+            }
+            State::Asleep | State::Awake(_)
+                if !cx.settings.honour_sleep_connect && self.established.is_some() =>
+            {
+                self.accept(cx);
+            }
+            State::Disconnected
+            | State::Lost
+            | State::Connecting(_)
+            | State::Active { .. }
+            | State::Asleep
+            | State::Awake(_) => self.begin(content, moved, cx),
+        }
+    }
+
+    fn begin(&mut self, content: ConnectContent, moved: bool, cx: &mut Context<'_>) {
+        let wakes = matches!(self.state, State::Asleep | State::Awake(_)) && !moved;
+        self.connect = content;
+        self.orphaned = false;
+        self.will_update = None;
+        self.requests = SubscriptionRequests::default();
+        if content.clean_session {
+            self.forget(cx);
+        } else {
+            self.downlink.interrupt();
+            if !wakes {
+                self.registry.unconfirm_all();
+            }
+            if self.registry.is_empty() {
+                self.registry = Registry::starting_at(cx.rng.u16(1..=0xfffe));
+            }
+        }
+        if content.will {
+            let mut question = WillQuestion::topic(cx);
+            question.ask(cx);
+            self.state = State::Connecting(Connecting::Will(question));
+        } else {
+            self.establish(cx);
+        }
+    }
+
+    /// Continues with the broker once the Will is known.
+    pub(super) fn establish(&mut self, cx: &mut Context<'_>) {
+        let wanted = Established {
+            clean_session: self.connect.clean_session,
+            will: self.will.clone(),
+        };
+        if !wanted.clean_session && self.established.as_ref() == Some(&wanted) {
+            self.accept(cx);
+            return;
+        }
+        self.state = State::Connecting(Connecting::Upstream);
+        self.established = None;
+        cx.requests.push(Request::Connect(ConnectOptions {
+            client_id: self.client_id.clone(),
+            clean_session: wanted.clean_session,
+            will: wanted.will,
+        }));
+    }
+
+    pub(super) fn handle_connected(&mut self, session_present: bool, cx: &mut Context<'_>) {
+        if self.is_over() {
+            cx.requests.push(Request::Disconnect);
+            return;
+        }
+        self.established = Some(Established {
+            clean_session: self.connect.clean_session,
+            will: self.will.clone(),
+        });
+        if !session_present {
+            self.resubscribe(cx);
+        }
+        if matches!(self.state, State::Connecting(Connecting::Upstream)) {
+            tracing::info!(
+                node = &*self.client_id,
+                keep_alive = self.connect.keep_alive,
+                clean = self.connect.clean_session,
+                "connected"
+            );
+            self.accept(cx);
+        }
+        self.finish_will_update(cx);
+    }
+
+    pub(super) fn handle_connect_refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
+        let code = match refusal {
+            Refusal::Unavailable => ReturnCode::Congestion,
+            Refusal::Protocol
+            | Refusal::Identifier
+            | Refusal::Credentials
+            | Refusal::NotAuthorised => ReturnCode::NotSupported,
+        };
+        tracing::info!(node = &*self.client_id, ?refusal, "rejected by the broker");
+        cx.stats.rejections += 1;
+        cx.send(&Packet::ConnAck { code });
+        self.end(State::Disconnected, Request::Abandon, cx);
+    }
+
+    pub(super) fn handle_connecting_timeout(&mut self, cx: &mut Context<'_>) {
+        let State::Connecting(Connecting::Will(question)) = &mut self.state else {
+            return;
+        };
+        if question.repeats() < cx.link.retries {
+            question.repeat(cx);
+        } else {
+            tracing::debug!(node = &*self.client_id, "handshake abandoned");
+            self.end(State::Disconnected, Request::Abandon, cx);
+        }
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>) {
+        self.state = State::Active { probe_until: None };
+        self.supervised_from = cx.now;
+        self.answered = Some(Answered { at: cx.now });
+        cx.send(&Packet::ConnAck {
+            code: ReturnCode::Accepted,
+        });
+        self.resume_downlink(cx);
+    }
+
+    /// Deletes everything a clean session deletes.
+    fn forget(&mut self, cx: &mut Context<'_>) {
+        self.will = None;
+        self.registry = Registry::default();
+        self.predefined.clear();
+        self.uses_short_names = false;
+        self.subscriptions.clear();
+        self.uplink.clear();
+        self.downlink.clear(cx.budget);
+    }
+}
+
+impl Answered {
+    /// Whether the node may still be repeating the CONNECT this answered (I-02).
+    fn is_fresh(self, cx: &Context<'_>) -> bool {
+        cx.now.duration_since(self.at) <= cx.link.retry * (cx.link.retries + 1)
+    }
+}

@@ -1,0 +1,96 @@
+//! What a session acts on: the present, the settings, and where its answers go.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::gateway::{LinkSettings, SessionSettings};
+use crate::stats::{Drop, Stats};
+use crate::topics::Predefined;
+use crate::upstream::Request;
+use crate::wire::{Encapsulation, Message, Packet};
+
+/// Surroundings of a session while it takes one input.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The present.
+    pub now: Instant,
+    /// Behaviour of sessions.
+    pub settings: &'a SessionSettings,
+    /// The link the node is on.
+    pub link: &'a LinkSettings,
+    /// Pre-defined topics of all nodes.
+    pub predefined: &'a Predefined,
+    /// `WirelessNodeId` to put around answers, for a node behind a forwarder.
+    pub node_id: Option<&'a [u8]>,
+    /// Counters.
+    pub stats: &'a mut Stats,
+    /// Source of chance.
+    pub rng: &'a mut fastrand::Rng,
+    /// Room for queued messages over all nodes.
+    pub budget: &'a mut QueueBudget,
+    /// Buffer packets are written to before they are cut off.
+    pub scratch: &'a mut BytesMut,
+    /// Receives the datagrams to send to the node.
+    pub datagrams: &'a mut Vec<Bytes>,
+    /// Receives what the broker is asked.
+    pub requests: &'a mut Vec<Request>,
+}
+
+/// Octets of queued messages over all nodes, bounded.
+#[derive(Debug)]
+pub struct QueueBudget {
+    used: usize,
+    max: usize,
+}
+
+impl QueueBudget {
+    /// Makes an empty budget of `max` octets.
+    pub fn new(max: usize) -> Self {
+        Self { used: 0, max }
+    }
+
+    /// Returns the octets in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn take(&mut self, octets: usize) -> bool {
+        let fits = self.used + octets <= self.max;
+        if fits {
+            self.used += octets;
+        }
+        fits
+    }
+
+    pub(super) fn give_back(&mut self, octets: usize) {
+        self.used = self.used.saturating_sub(octets);
+    }
+}
+
+impl Context<'_> {
+    /// Sends a packet to the node. One that does not fit the link is dropped and counted [S 6.10].
+    pub(super) fn send(&mut self, packet: &Packet<'_>) {
+        let encapsulation = self
+            .node_id
+            .map(|node_id| Encapsulation { radius: 0, node_id });
+        let message = Message {
+            encapsulation,
+            packet: *packet,
+        };
+        match message.encode(self.link.max_message, self.scratch) {
+            Ok(()) => self.datagrams.push(self.scratch.split().freeze()),
+            Err(_) => self.stats.drops[Drop::TooLarge] += 1,
+        }
+    }
+
+    /// Whether a packet fits the link, encapsulation included (I-29).
+    pub(super) fn fits(&self, packet: &Packet<'_>) -> bool {
+        let header = self.node_id.map_or(0, |node_id| 3 + node_id.len());
+        header + packet.encoded_len() <= self.link.max_message
+    }
+
+    pub(super) fn unexpected(&mut self) {
+        self.stats.drops[Drop::Unexpected] += 1;
+    }
+}

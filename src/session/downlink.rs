@@ -1,0 +1,576 @@
+//! From the broker to the node: one REGISTER or QoS 1/2 message at a time, repeated until the node
+//! acknowledges it [S 6.10; I-23, I-24].
+
+use std::time::{Duration, Instant};
+
+use super::queue::{NoRoom, Queue};
+use super::topic::Addressing;
+use super::{Context, QueueBudget, Session, State};
+use crate::stats::Drop;
+use crate::topics::Registration;
+use crate::upstream::{Inbound, Request};
+use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+
+/// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// What waits for the node and what it has been asked.
+#[derive(Debug, Default)]
+pub(super) struct Downlink {
+    queue: Queue,
+    exchange: Option<Exchange>,
+    /// When to repeat the exchange, or to go on after a pause.
+    retry_at: Option<Instant>,
+    /// The node reported congestion this often in a row (I-25).
+    pauses: u32,
+    paused: bool,
+    last_msg_id: MsgId,
+    /// Messages were left with the broker for want of room.
+    postponed: bool,
+}
+
+/// The one thing the node has to answer. REGISTER and PUBLISH concern the head of the queue.
+#[derive(Debug)]
+struct Exchange {
+    msg_id: MsgId,
+    step: Step,
+    /// Repetitions in this round.
+    repeats: u32,
+    /// A second round is given to a node that is alive but does not answer this (I-24).
+    second_round: bool,
+    /// When the round began.
+    since: Instant,
+    /// REGACK "congestion" came this often (I-12).
+    congested: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Registering(TopicId),
+    Publishing(Topic),
+    /// QoS 2: the node has the message, which is no longer in the queue.
+    Releasing,
+}
+
+impl Downlink {
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
+        self.queue.clear(budget);
+        *self = Self {
+            last_msg_id: self.last_msg_id,
+            ..Self::default()
+        };
+    }
+
+    /// Stops the clock: the node sleeps.
+    pub(super) fn freeze(&mut self) {
+        self.retry_at = None;
+        self.paused = false;
+    }
+
+    /// The node connects anew: what it was asked is asked again from the start.
+    pub(super) fn interrupt(&mut self) {
+        self.freeze();
+        self.pauses = 0;
+        self.exchange = self
+            .exchange
+            .take()
+            .filter(|exchange| exchange.step == Step::Releasing);
+    }
+}
+
+impl Session {
+    pub(super) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
+        let stale = matches!(self.state, State::Connecting(_)) && self.connect.clean_session;
+        if self.is_over() || stale {
+            return;
+        }
+        if inbound.qos == QoS::AtMostOnce {
+            if !self.send_past_queue(&inbound, cx) {
+                let busy = self.downlink.exchange.is_some();
+                let dropped = self
+                    .downlink
+                    .queue
+                    .push_qos0(inbound, cx.settings, cx.budget, busy);
+                cx.stats.drops[Drop::QueueFull] += dropped;
+            }
+        } else {
+            let delivery = inbound.delivery;
+            if self.downlink.queue.push(inbound, cx.settings, cx.budget) == Err(NoRoom) {
+                cx.stats.drops[Drop::Backlog] += 1;
+                let Some(delivery) = delivery else { return };
+                // A clean session has nothing at the broker to come back for.
+                if self.connect.clean_session {
+                    cx.requests.push(Request::Acknowledge(delivery));
+                } else {
+                    self.downlink.postponed = true;
+                    cx.requests.push(Request::Postpone(delivery));
+                }
+            }
+        }
+        self.pump(cx);
+    }
+
+    /// Sends a QoS 0 message at once if it may overtake what waits: no other of its topic does.
+    fn send_past_queue(&mut self, inbound: &Inbound, cx: &mut Context<'_>) -> bool {
+        let may = matches!(self.state, State::Active { .. })
+            && !self.downlink.paused
+            && !self.downlink.queue.holds_topic(&inbound.topic);
+        if !may {
+            return false;
+        }
+        let Addressing::Ready(topic) = self.addressing(&inbound.topic, cx) else {
+            return false;
+        };
+        let packet = Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: inbound.retain,
+            topic,
+            msg_id: MsgId::NONE,
+            data: &inbound.payload,
+        });
+        if cx.fits(&packet) {
+            cx.stats.delivered[0] += 1;
+        } else {
+            tracing::debug!(
+                node = &*self.client_id,
+                topic = &*inbound.topic,
+                "too large"
+            );
+        }
+        cx.send(&packet);
+        true
+    }
+
+    /// Goes on where the node left off: it has connected or woken up.
+    pub(super) fn resume_downlink(&mut self, cx: &mut Context<'_>) {
+        self.downlink.paused = false;
+        if self.downlink.exchange.is_some() {
+            self.send_exchange(Repetition::Yes, cx);
+        } else {
+            self.pump(cx);
+        }
+    }
+
+    /// Sends what may be sent now.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        while self.downlink.exchange.is_none() && self.send_head(cx) {}
+    }
+
+    /// Deals with the head of the queue; `false` when there is no more to do.
+    fn send_head(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.state {
+            State::Active { .. } if self.downlink.paused => return false,
+            State::Active { .. } => {}
+            State::Awake(ref flush) if flush.left > 0 => {}
+            State::Awake(_) => {
+                self.finish_flush(cx);
+                return false;
+            }
+            State::Disconnected | State::Lost | State::Connecting(_) | State::Asleep => {
+                return false;
+            }
+        }
+        let Some(head) = self.downlink.queue.front_mut() else {
+            if matches!(self.state, State::Awake(_)) {
+                self.finish_flush(cx);
+            }
+            if std::mem::take(&mut self.downlink.postponed) {
+                cx.requests.push(Request::Recall);
+            }
+            return false;
+        };
+        let (name, payload) = (head.topic.clone(), head.payload.clone());
+        match self.addressing(&name, cx) {
+            Addressing::Ready(topic) => self.publish_head(topic, cx),
+            Addressing::Register(topic_id) => {
+                let register = Packet::Register {
+                    topic_id,
+                    msg_id: MsgId::NONE,
+                    topic_name: &name,
+                };
+                if !cx.fits(&register) || !cx.fits(&sized_publish(&payload)) {
+                    self.discard_head(Drop::TooLarge, cx);
+                    return true;
+                }
+                let msg_id = self.next_msg_id();
+                self.begin_exchange(msg_id, Step::Registering(topic_id), cx);
+                self.send_exchange(Repetition::No, cx);
+            }
+            Addressing::Hold => {
+                if matches!(self.state, State::Awake(_)) {
+                    self.finish_flush(cx);
+                }
+                return false;
+            }
+            Addressing::Refused => self.discard_head(Drop::Refused, cx),
+            Addressing::Full => self.discard_head(Drop::Undeliverable, cx),
+        }
+        true
+    }
+
+    fn publish_head(&mut self, topic: Topic, cx: &mut Context<'_>) {
+        let Some(head) = self.downlink.queue.front_mut() else {
+            return;
+        };
+        if !cx.fits(&sized_publish(&head.payload)) {
+            tracing::debug!(node = &*self.client_id, topic = &*head.topic, "too large");
+            self.discard_head(Drop::TooLarge, cx);
+            return;
+        }
+        if let State::Awake(flush) = &mut self.state {
+            flush.left -= 1;
+        }
+        if head.qos == QoS::AtMostOnce {
+            let Some(message) = self.downlink.queue.pop(cx.budget) else {
+                return;
+            };
+            cx.stats.delivered[0] += 1;
+            cx.send(&Packet::Publish(Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: message.retain,
+                topic,
+                msg_id: MsgId::NONE,
+                data: &message.payload,
+            }));
+            return;
+        }
+        let (msg_id, repetition) = match head.msg_id {
+            Some(msg_id) => (msg_id, Repetition::Yes),
+            None => (self.next_msg_id(), Repetition::No),
+        };
+        self.begin_exchange(msg_id, Step::Publishing(topic), cx);
+        self.send_exchange(repetition, cx);
+    }
+
+    fn begin_exchange(&mut self, msg_id: MsgId, step: Step, cx: &Context<'_>) {
+        self.downlink.exchange = Some(Exchange {
+            msg_id,
+            step,
+            repeats: 0,
+            second_round: false,
+            since: cx.now,
+            congested: 0,
+        });
+    }
+
+    /// Asks the node what it has to answer, and sets the clock.
+    fn send_exchange(&mut self, repetition: Repetition, cx: &mut Context<'_>) {
+        let Some(exchange) = &self.downlink.exchange else {
+            return;
+        };
+        let msg_id = exchange.msg_id;
+        self.downlink.retry_at = Some(cx.now + cx.link.retry);
+        if repetition == Repetition::Yes {
+            cx.stats.retransmissions += 1;
+        }
+        match exchange.step {
+            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
+            Step::Registering(topic_id) => {
+                let Some(head) = self.downlink.queue.front_mut() else {
+                    return;
+                };
+                cx.send(&Packet::Register {
+                    topic_id,
+                    msg_id,
+                    topic_name: &head.topic,
+                });
+            }
+            Step::Publishing(topic) => {
+                let Some(head) = self.downlink.queue.front_mut() else {
+                    return;
+                };
+                head.msg_id = Some(msg_id);
+                cx.send(&Packet::Publish(Publish {
+                    dup: repetition == Repetition::Yes,
+                    qos: head.qos,
+                    retain: head.retain,
+                    topic,
+                    msg_id,
+                    data: &head.payload,
+                }));
+            }
+        }
+    }
+
+    pub(super) fn handle_regack(&mut self, msg_id: MsgId, code: ReturnCode, cx: &mut Context<'_>) {
+        let Some(exchange) = self
+            .downlink
+            .exchange
+            .as_mut()
+            .filter(|e| e.msg_id == msg_id)
+        else {
+            return cx.unexpected();
+        };
+        let Step::Registering(topic_id) = exchange.step else {
+            return cx.unexpected();
+        };
+        match code {
+            ReturnCode::Accepted => {
+                self.registry.set(topic_id, Registration::Known);
+                self.end_exchange();
+            }
+            ReturnCode::Congestion => {
+                exchange.congested += 1;
+                if exchange.congested <= cx.link.retries {
+                    let wait = cx.link.retry * (1 << (exchange.congested - 1).min(16));
+                    self.downlink.retry_at = Some(cx.now + wait);
+                    return;
+                }
+                self.discard_head(Drop::Refused, cx);
+            }
+            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+                self.refuse_topic(topic_id, cx);
+            }
+        }
+        self.pump(cx);
+    }
+
+    pub(super) fn handle_puback(
+        &mut self,
+        topic_id: TopicId,
+        msg_id: MsgId,
+        code: ReturnCode,
+        cx: &mut Context<'_>,
+    ) {
+        let current = self
+            .downlink
+            .exchange
+            .as_ref()
+            .filter(|exchange| exchange.msg_id == msg_id);
+        let Some(&Exchange {
+            step: Step::Publishing(topic),
+            ..
+        }) = current
+        else {
+            return self.handle_stray_puback(topic_id, code, cx);
+        };
+        let Some(head) = self.downlink.queue.front_mut() else {
+            return;
+        };
+        match code {
+            ReturnCode::Accepted if head.qos == QoS::AtLeastOnce => self.finish_head(cx),
+            // PUBREC is the positive answer at QoS 2.
+            ReturnCode::Accepted => return cx.unexpected(),
+            ReturnCode::InvalidTopicId if !head.readdressed => {
+                head.readdressed = true;
+                let name = head.topic.clone();
+                self.forget_addressing(&name, topic);
+                self.end_exchange();
+            }
+            ReturnCode::Congestion => {
+                self.pause(cx);
+                return;
+            }
+            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+                self.discard_head(Drop::Refused, cx);
+            }
+        }
+        self.pump(cx);
+    }
+
+    pub(super) fn handle_pubrec(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let Some(exchange) = self
+            .downlink
+            .exchange
+            .as_mut()
+            .filter(|e| e.msg_id == msg_id)
+        else {
+            return cx.unexpected();
+        };
+        let is_qos2 = self
+            .downlink
+            .queue
+            .front_mut()
+            .is_some_and(|m| m.qos == QoS::ExactlyOnce);
+        match exchange.step {
+            Step::Publishing(_) if is_qos2 => {
+                *exchange = Exchange {
+                    msg_id,
+                    step: Step::Releasing,
+                    repeats: 0,
+                    second_round: false,
+                    since: cx.now,
+                    congested: 0,
+                };
+                self.acknowledge_head(cx);
+                self.send_exchange(Repetition::No, cx);
+                if matches!(self.state, State::Asleep) {
+                    self.downlink.freeze();
+                }
+            }
+            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
+            Step::Publishing(_) | Step::Registering(_) => cx.unexpected(),
+        }
+    }
+
+    pub(super) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let releasing = |e: &&mut Exchange| e.msg_id == msg_id && e.step == Step::Releasing;
+        if self.downlink.exchange.as_mut().filter(releasing).is_none() {
+            return cx.unexpected();
+        }
+        self.end_exchange();
+        self.pump(cx);
+    }
+
+    pub(super) fn handle_downlink_retry(&mut self, cx: &mut Context<'_>) {
+        self.downlink.retry_at = None;
+        if std::mem::take(&mut self.downlink.paused) {
+            self.pump(cx);
+            return;
+        }
+        let retries = cx.link.retries;
+        let Some(exchange) = &mut self.downlink.exchange else {
+            return;
+        };
+        if exchange.repeats < retries {
+            exchange.repeats += 1;
+            self.send_exchange(Repetition::Yes, cx);
+            return;
+        }
+        let alive = self.last_heard > exchange.since;
+        if matches!(self.state, State::Awake(_)) {
+            self.fail_flush(cx);
+        } else if !alive {
+            self.lose(cx);
+        } else if !exchange.second_round {
+            exchange.second_round = true;
+            exchange.repeats = 0;
+            exchange.since = cx.now;
+            self.send_exchange(Repetition::Yes, cx);
+        } else {
+            self.give_up(cx);
+        }
+    }
+
+    /// The node lives, but does not answer this: Zephyr does so when its topic table is full (I-12).
+    fn give_up(&mut self, cx: &mut Context<'_>) {
+        match self
+            .downlink
+            .exchange
+            .as_ref()
+            .map(|exchange| exchange.step)
+        {
+            Some(Step::Registering(topic_id)) => self.refuse_topic(topic_id, cx),
+            Some(Step::Publishing(_)) => self.discard_head(Drop::Undeliverable, cx),
+            Some(Step::Releasing) => self.end_exchange(),
+            None => {}
+        }
+        self.pump(cx);
+    }
+
+    /// The node went silent in mid-flush: the message waits for its next wake-up (I-17).
+    fn fail_flush(&mut self, cx: &mut Context<'_>) {
+        if let Some(exchange) = &mut self.downlink.exchange {
+            exchange.repeats = 0;
+        }
+        let attempts = cx.settings.delivery_attempts;
+        let head = self.downlink.queue.front_mut();
+        if let Some(head) = head {
+            head.failures += 1;
+            if head.failures >= attempts {
+                self.discard_head(Drop::Undeliverable, cx);
+            }
+        }
+        self.fall_asleep(cx);
+    }
+
+    fn pause(&mut self, cx: &mut Context<'_>) {
+        let wait = cx
+            .link
+            .retry
+            .saturating_mul(1 << self.downlink.pauses.min(16))
+            .min(PAUSE_MAX);
+        self.end_exchange();
+        self.downlink.pauses += 1;
+        self.downlink.paused = true;
+        self.downlink.retry_at = Some(cx.now + wait);
+        if matches!(self.state, State::Awake(_)) {
+            self.finish_flush(cx);
+        }
+    }
+
+    /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25).
+    fn handle_stray_puback(&mut self, topic_id: TopicId, code: ReturnCode, cx: &mut Context<'_>) {
+        if code == ReturnCode::InvalidTopicId && self.registry.name(topic_id).is_some() {
+            self.registry.set(topic_id, Registration::Unconfirmed);
+        } else {
+            cx.unexpected();
+        }
+    }
+
+    /// The node rejects the name: no message on it until it connects again (I-12).
+    fn refuse_topic(&mut self, topic_id: TopicId, cx: &mut Context<'_>) {
+        self.registry.set(topic_id, Registration::Refused);
+        if let Some(name) = self.registry.name(topic_id).cloned() {
+            tracing::debug!(node = &*self.client_id, topic = &*name, "topic refused");
+            self.drop_subscription(&name, cx);
+        }
+        self.discard_head(Drop::Refused, cx);
+    }
+
+    /// The node has the head of the queue.
+    fn finish_head(&mut self, cx: &mut Context<'_>) {
+        self.end_exchange();
+        self.acknowledge_head(cx);
+    }
+
+    /// The node will never have the head of the queue; for the broker the message is done.
+    fn discard_head(&mut self, reason: Drop, cx: &mut Context<'_>) {
+        cx.stats.drops[reason] += 1;
+        self.end_exchange();
+        if let Some(message) = self.downlink.queue.pop(cx.budget)
+            && let Some(delivery) = message.delivery
+        {
+            cx.requests.push(Request::Acknowledge(delivery));
+        }
+    }
+
+    fn acknowledge_head(&mut self, cx: &mut Context<'_>) {
+        let Some(message) = self.downlink.queue.pop(cx.budget) else {
+            return;
+        };
+        self.downlink.pauses = 0;
+        cx.stats.delivered[message.qos.level().unsigned_abs() as usize] += 1;
+        if let Some(delivery) = message.delivery {
+            cx.requests.push(Request::Acknowledge(delivery));
+        }
+    }
+
+    fn end_exchange(&mut self) {
+        self.downlink.exchange = None;
+        self.downlink.retry_at = None;
+    }
+
+    fn next_msg_id(&mut self) -> MsgId {
+        self.downlink.last_msg_id = self.downlink.last_msg_id.next();
+        self.downlink.last_msg_id
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    No,
+    Yes,
+}
+
+/// A PUBLISH as large as any with this payload.
+fn sized_publish(data: &[u8]) -> Packet<'_> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: Topic::Normal(TopicId::NONE),
+        msg_id: MsgId::NONE,
+        data,
+    })
+}

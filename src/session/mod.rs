@@ -1,0 +1,399 @@
+//! One node: what it may do in which state, and what is under way with it.
+//!
+//! A [`Session`] takes the packets of its node, the [`Event`]s of its connection to the broker and
+//! the passing of time; it answers through its [`Context`]. It knows nothing of addresses, other
+//! nodes or MQTT packet ids. One file an exchange: `connect`, `will`, `uplink`, `subscribe`,
+//! `downlink` (REGISTER, PUBLISH and their repetition; `queue` holds what waits), `sleep`; `topic`
+//! chooses ids for names and names for ids.
+
+mod connect;
+mod context;
+mod downlink;
+mod queue;
+mod sleep;
+mod subscribe;
+mod topic;
+mod uplink;
+mod will;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::connect::{Answered, Connecting};
+use self::downlink::Downlink;
+use self::sleep::Flush;
+use self::subscribe::{Subscription, SubscriptionRequests};
+use self::uplink::Uplink;
+use self::will::WillUpdate;
+use crate::gateway::SessionSettings;
+use crate::topics::Registry;
+use crate::upstream::{Event, Refusal, Request, RequestId, Will};
+use crate::wire::{Packet, TopicId};
+
+pub use connect::ConnectContent;
+pub use context::{Context, QueueBudget};
+
+/// What the gateway knows of one node.
+#[derive(Debug)]
+pub struct Session {
+    client_id: Arc<str>,
+    state: State,
+    /// The CONNECT in force.
+    connect: ConnectContent,
+    /// When CONNACK went out, until the node says something else (I-02).
+    answered: Option<Answered>,
+    /// What the broker's connection was opened with; `None` while there is none.
+    established: Option<Established>,
+    /// The broker is gone for good while the node slept: tell it at its next contact (I-36).
+    orphaned: bool,
+    will: Option<Will>,
+    will_update: Option<WillUpdate>,
+    registry: Registry,
+    /// Pre-defined ids the node used, with their names (I-10).
+    predefined: Vec<(TopicId, Arc<str>)>,
+    uses_short_names: bool,
+    subscriptions: Vec<Subscription>,
+    requests: SubscriptionRequests,
+    uplink: Uplink,
+    downlink: Downlink,
+    last_request: u32,
+    sleep_duration: u16,
+    last_heard: Instant,
+    /// From when keep-alive, sleep or retention is measured.
+    supervised_from: Instant,
+}
+
+/// State of a node [S 6.14]; `Connecting` is ours.
+#[derive(Debug)]
+enum State {
+    /// Said goodbye, or never connected.
+    Disconnected,
+    /// Silent for too long; its Will has fired.
+    Lost,
+    /// CONNECT is not answered yet.
+    Connecting(Connecting),
+    /// Reachable.
+    Active {
+        /// PINGREQ is sent; lost when this passes without a word (I-34).
+        probe_until: Option<Instant>,
+    },
+    /// Not reachable; messages wait.
+    Asleep,
+    /// Collecting its messages.
+    Awake(Flush),
+}
+
+/// State of a node as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Said goodbye, or never connected.
+    Disconnected,
+    /// Silent for too long; its Will has fired.
+    Lost,
+    /// CONNECT is not answered yet.
+    Connecting,
+    /// Reachable.
+    Active,
+    /// Not reachable; messages wait.
+    Asleep,
+    /// Collecting its messages.
+    Awake,
+}
+
+/// What the broker was told at CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Established {
+    clean_session: bool,
+    will: Option<Will>,
+}
+
+impl Session {
+    /// Makes the session of a node that has not connected yet.
+    pub fn new(client_id: Arc<str>, now: Instant) -> Self {
+        Self {
+            client_id,
+            state: State::Disconnected,
+            connect: ConnectContent::default(),
+            answered: None,
+            established: None,
+            orphaned: false,
+            will: None,
+            will_update: None,
+            registry: Registry::default(),
+            predefined: Vec::new(),
+            uses_short_names: false,
+            subscriptions: Vec::new(),
+            requests: SubscriptionRequests::default(),
+            uplink: Uplink::default(),
+            downlink: Downlink::default(),
+            last_request: 0,
+            sleep_duration: 0,
+            last_heard: now,
+            supervised_from: now,
+        }
+    }
+
+    /// Returns the node's client id.
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
+    /// Returns the node's state.
+    pub fn status(&self) -> Status {
+        match self.state {
+            State::Disconnected => Status::Disconnected,
+            State::Lost => Status::Lost,
+            State::Connecting(_) => Status::Connecting,
+            State::Active { .. } => Status::Active,
+            State::Asleep => Status::Asleep,
+            State::Awake(_) => Status::Awake,
+        }
+    }
+
+    /// Whether the connection is over; data may still be kept for `CleanSession` 0.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Disconnected | State::Lost)
+    }
+
+    /// Whether the connection is over and nothing of it is worth keeping any longer.
+    pub fn is_finished(&self, now: Instant, settings: &SessionSettings) -> bool {
+        let blank =
+            self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
+        let expired = self.supervised_from + settings.keep_disconnected <= now;
+        self.is_over() && (self.connect.clean_session || blank || expired)
+    }
+
+    /// Returns when the node was last heard.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Returns how many messages wait for the node.
+    pub fn queued(&self) -> usize {
+        self.downlink.queued()
+    }
+
+    /// Takes a packet of the node; CONNECT goes to [`handle_connect`](Self::handle_connect).
+    pub fn handle_packet(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        if self.is_over() {
+            return;
+        }
+        self.heard(cx.now);
+        if self.orphaned {
+            self.refuse(cx);
+            return;
+        }
+        match *packet {
+            Packet::WillTopic(will) => self.handle_will_topic(will, cx),
+            Packet::WillMsg { message } => self.handle_will_msg(message, cx),
+            Packet::Disconnect {
+                duration: None | Some(0),
+            } => self.handle_disconnect(cx),
+            Packet::Disconnect {
+                duration: Some(seconds),
+            } => self.handle_sleep(seconds, cx),
+            _ if matches!(self.state, State::Connecting(_)) => cx.unexpected(),
+            Packet::PingReq { .. } => self.handle_pingreq(cx),
+            Packet::PingResp => {}
+            Packet::RegAck { msg_id, code, .. } => self.handle_regack(msg_id, code, cx),
+            Packet::PubAck {
+                topic_id,
+                msg_id,
+                code,
+            } => {
+                self.handle_puback(topic_id, msg_id, code, cx);
+            }
+            Packet::PubRec { msg_id } => self.handle_pubrec(msg_id, cx),
+            Packet::PubComp { msg_id } => self.handle_pubcomp(msg_id, cx),
+            _ if cx.settings.strict_sleep && !matches!(self.state, State::Active { .. }) => {
+                cx.send(&Packet::Disconnect { duration: None });
+            }
+            Packet::Register {
+                msg_id, topic_name, ..
+            } => {
+                self.handle_register(msg_id, topic_name, cx);
+            }
+            Packet::Publish(publish) => self.handle_publish(&publish, cx),
+            Packet::PubRel { msg_id } => self.handle_pubrel(msg_id, cx),
+            Packet::Subscribe {
+                qos,
+                msg_id,
+                filter,
+                ..
+            } => {
+                self.handle_subscribe(qos, msg_id, filter, cx);
+            }
+            Packet::Unsubscribe { msg_id, filter } => self.handle_unsubscribe(msg_id, filter, cx),
+            Packet::WillTopicUpd(will) => self.handle_will_topic_upd(will, cx),
+            Packet::WillMsgUpd { message } => self.handle_will_msg_upd(message, cx),
+            Packet::Connect { .. }
+            | Packet::Advertise { .. }
+            | Packet::SearchGw { .. }
+            | Packet::GwInfo { .. }
+            | Packet::ConnAck { .. }
+            | Packet::WillTopicReq
+            | Packet::WillMsgReq
+            | Packet::SubAck { .. }
+            | Packet::UnsubAck { .. }
+            | Packet::WillTopicResp { .. }
+            | Packet::WillMsgResp { .. } => cx.unexpected(),
+        }
+    }
+
+    /// Takes an event of the node's connection to the broker.
+    pub fn handle_event(&mut self, event: Event, cx: &mut Context<'_>) {
+        match event {
+            Event::Connected { session_present } => self.handle_connected(session_present, cx),
+            Event::Refused(refusal) => self.handle_refused(refusal, cx),
+            Event::Uplink { id, stage } => self.handle_uplink_stage(id, stage, cx),
+            Event::Subscribed { id, granted } => self.handle_subscribed(id, granted, cx),
+            Event::Unsubscribed { id } => self.handle_unsubscribed(id, cx),
+            Event::Message(inbound) => self.handle_message(inbound, cx),
+            Event::Closed => self.handle_closed(cx),
+        }
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self, settings: &SessionSettings) -> Option<Instant> {
+        match (self.supervision(settings), self.downlink.retry_at()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.downlink.retry_at().is_some_and(|at| at <= cx.now) {
+            self.handle_downlink_retry(cx);
+        }
+        if self.supervision(cx.settings).is_some_and(|at| at <= cx.now) {
+            self.handle_supervision(cx);
+        }
+    }
+
+    /// Says goodbye: the gateway stops, or somebody wants the node gone.
+    pub fn shut_down(&mut self, cx: &mut Context<'_>) {
+        if !self.is_over() {
+            if !matches!(self.state, State::Asleep) {
+                cx.send(&Packet::Disconnect { duration: None });
+            }
+            self.end(State::Disconnected, Request::Disconnect, cx);
+        }
+    }
+
+    fn supervision(&self, settings: &SessionSettings) -> Option<Instant> {
+        match &self.state {
+            State::Disconnected | State::Lost => {
+                Some(self.supervised_from + settings.keep_disconnected)
+            }
+            State::Connecting(connecting) => connecting.due(),
+            State::Active {
+                probe_until: Some(until),
+            } => Some(*until),
+            State::Active { probe_until: None } => {
+                let limit = match self.connect.keep_alive {
+                    0 => settings.idle_max,
+                    seconds => tolerated(seconds),
+                };
+                Some(self.supervised_from + limit)
+            }
+            State::Asleep => Some(self.supervised_from + tolerated(self.sleep_duration)),
+            State::Awake(_) => None,
+        }
+    }
+
+    fn handle_supervision(&mut self, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Disconnected | State::Lost | State::Awake(_) => {}
+            State::Connecting(_) => self.handle_connecting_timeout(cx),
+            State::Active { probe_until } if probe_until.is_none() && cx.settings.probe => {
+                *probe_until = Some(cx.now + cx.link.retry);
+                cx.send(&Packet::PingReq { client_id: "" });
+            }
+            State::Active { .. } | State::Asleep => self.lose(cx),
+        }
+    }
+
+    fn handle_disconnect(&mut self, cx: &mut Context<'_>) {
+        cx.send(&Packet::Disconnect { duration: None });
+        tracing::info!(node = &*self.client_id, "disconnected");
+        self.end(State::Disconnected, Request::Disconnect, cx);
+    }
+
+    fn handle_refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Connecting(_)) {
+            self.handle_connect_refused(refusal, cx);
+        } else {
+            self.handle_closed(cx);
+        }
+    }
+
+    fn handle_closed(&mut self, cx: &mut Context<'_>) {
+        self.established = None;
+        match self.state {
+            State::Disconnected | State::Lost => {}
+            State::Connecting(_) => self.handle_connect_refused(Refusal::Unavailable, cx),
+            State::Asleep => self.orphaned = true,
+            State::Active { .. } | State::Awake(_) => {
+                tracing::info!(
+                    node = &*self.client_id,
+                    "told to reconnect: the broker is lost"
+                );
+                self.refuse(cx);
+            }
+        }
+    }
+
+    /// Tells the node to connect again.
+    fn refuse(&mut self, cx: &mut Context<'_>) {
+        cx.send(&Packet::Disconnect { duration: None });
+        self.end(State::Disconnected, Request::Abandon, cx);
+    }
+
+    /// Declares the node lost: the broker publishes its Will.
+    fn lose(&mut self, cx: &mut Context<'_>) {
+        tracing::info!(node = &*self.client_id, "lost");
+        cx.stats.lost += 1;
+        self.end(State::Lost, Request::Abandon, cx);
+    }
+
+    /// Ends the connection. What is unacknowledged stays with the broker, or vanishes with a clean
+    /// session (I-19).
+    fn end(&mut self, state: State, upstream: Request, cx: &mut Context<'_>) {
+        self.state = state;
+        self.supervised_from = cx.now;
+        self.answered = None;
+        self.established = None;
+        self.orphaned = false;
+        self.will_update = None;
+        self.requests = SubscriptionRequests::default();
+        self.downlink.clear(cx.budget);
+        cx.requests.push(upstream);
+    }
+
+    /// Notes that the node is alive.
+    pub fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.supervised_from = now;
+        self.answered = None;
+        if let State::Active { probe_until } = &mut self.state {
+            *probe_until = None;
+        }
+    }
+
+    fn next_request_id(&mut self) -> RequestId {
+        self.last_request = self.last_request.checked_add(1).unwrap_or(1);
+        RequestId(self.last_request)
+    }
+}
+
+/// Keep-alive or sleep duration with the tolerance of [S 7.2]: 10 % above 60 s, else 50 %.
+fn tolerated(seconds: u16) -> Duration {
+    let duration = Duration::from_secs(u64::from(seconds));
+    duration
+        + if seconds > 60 {
+            duration / 10
+        } else {
+            duration / 2
+        }
+}

@@ -1,0 +1,156 @@
+//! Messages that wait for one node, bounded [I-16].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::QueueBudget;
+use crate::gateway::SessionSettings;
+use crate::upstream::{Delivery, Inbound};
+use crate::wire::{MsgId, QoS};
+
+/// Messages in the order the broker sent them.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    messages: VecDeque<Queued>,
+    qos0: usize,
+    qos0_octets: usize,
+}
+
+/// One message for the node.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) topic: Arc<str>,
+    pub(super) payload: Bytes,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// What to acknowledge to the broker.
+    pub(super) delivery: Option<Delivery>,
+    /// The id it was sent with; kept for every repetition.
+    pub(super) msg_id: Option<MsgId>,
+    /// Whether the node rejected the topic id once and was told a new one (I-25).
+    pub(super) readdressed: bool,
+    /// Wake-ups in which the node did not acknowledge it (I-17).
+    pub(super) failures: u32,
+}
+
+/// The queue has no room for a message of QoS 1 or 2.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+impl Queue {
+    /// Appends a message of QoS 0; returns how many older ones had to go for it.
+    pub(super) fn push_qos0(
+        &mut self,
+        inbound: Inbound,
+        settings: &SessionSettings,
+        budget: &mut QueueBudget,
+        busy: bool,
+    ) -> u64 {
+        let message = Queued::from(inbound);
+        let octets = message.octets();
+        let mut dropped = 0;
+        while self.qos0 > 0
+            && (self.qos0 >= settings.queue_qos0
+                || self.qos0_octets + octets > settings.queue_qos0_bytes)
+        {
+            if !self.drop_oldest_qos0(budget, busy) {
+                break;
+            }
+            dropped += 1;
+        }
+        let fits = self.qos0 < settings.queue_qos0
+            && self.qos0_octets + octets <= settings.queue_qos0_bytes;
+        if fits && budget.take(octets) {
+            self.qos0 += 1;
+            self.qos0_octets += octets;
+            self.messages.push_back(message);
+        } else {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Appends a message of QoS 1 or 2.
+    pub(super) fn push(
+        &mut self,
+        inbound: Inbound,
+        settings: &SessionSettings,
+        budget: &mut QueueBudget,
+    ) -> Result<(), NoRoom> {
+        let message = Queued::from(inbound);
+        if self.messages.len() - self.qos0 >= settings.queue || !budget.take(message.octets()) {
+            return Err(NoRoom);
+        }
+        self.messages.push_back(message);
+        Ok(())
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut Queued> {
+        self.messages.front_mut()
+    }
+
+    pub(super) fn pop(&mut self, budget: &mut QueueBudget) -> Option<Queued> {
+        let message = self.messages.pop_front()?;
+        self.release(&message, budget);
+        Some(message)
+    }
+
+    pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
+        while self.pop(budget).is_some() {}
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn holds_topic(&self, topic: &str) -> bool {
+        self.messages.iter().any(|message| &*message.topic == topic)
+    }
+
+    /// Drops the oldest message of QoS 0, but not the head while the node is about it (`busy`).
+    fn drop_oldest_qos0(&mut self, budget: &mut QueueBudget, busy: bool) -> bool {
+        let oldest = self
+            .messages
+            .iter()
+            .skip(usize::from(busy))
+            .position(|message| message.qos == QoS::AtMostOnce);
+        let Some(message) =
+            oldest.and_then(|index| self.messages.remove(index + usize::from(busy)))
+        else {
+            return false;
+        };
+        self.release(&message, budget);
+        true
+    }
+
+    fn release(&mut self, message: &Queued, budget: &mut QueueBudget) {
+        budget.give_back(message.octets());
+        if message.qos == QoS::AtMostOnce {
+            self.qos0 -= 1;
+            self.qos0_octets -= message.octets();
+        }
+    }
+}
+
+impl Queued {
+    fn octets(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
+}
+
+impl From<Inbound> for Queued {
+    fn from(inbound: Inbound) -> Self {
+        Self {
+            topic: inbound.topic,
+            payload: inbound.payload,
+            qos: inbound.qos,
+            retain: inbound.retain,
+            delivery: inbound.delivery,
+            msg_id: None,
+            readdressed: false,
+            failures: 0,
+        }
+    }
+}

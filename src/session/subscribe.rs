@@ -1,0 +1,359 @@
+//! SUBSCRIBE and UNSUBSCRIBE [S 6.9].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::topic::short_name;
+use super::{Context, Session};
+use crate::topics::{Registration, is_valid_filter};
+use crate::upstream::{Request, RequestId};
+use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
+
+/// Requests of one node that wait for the broker; beyond it the node hears congestion.
+const PENDING_MAX: usize = 4;
+
+/// The id of requests the gateway makes on its own; their answers concern nobody.
+const OWN: RequestId = RequestId(0);
+
+/// One subscription the broker has granted.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) filter: Arc<str>,
+    pub(super) by: SubscribedAs,
+    qos: QoS,
+}
+
+/// How the node named what it subscribed to; messages go to it the same way (I-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SubscribedAs {
+    Name,
+    Predefined(TopicId),
+    Short([u8; 2]),
+}
+
+/// Requests under way, and the last answer in case it was lost (I-22).
+#[derive(Debug, Default)]
+pub(super) struct SubscriptionRequests {
+    pending: SmallVec<[Pending; 1]>,
+    last: Option<Finished>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    request: RequestId,
+    key: Key,
+}
+
+/// What makes two requests the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    msg_id: MsgId,
+    filter: Arc<str>,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Subscribe { by: SubscribedAs, qos: QoS },
+    Unsubscribe,
+}
+
+#[derive(Debug)]
+struct Finished {
+    key: Key,
+    answer: Answer,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    SubAck {
+        qos: QoS,
+        topic_id: TopicId,
+        code: ReturnCode,
+    },
+    UnsubAck,
+}
+
+impl Session {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        qos: QoS,
+        msg_id: MsgId,
+        filter: Filter<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        let resolved = if qos == QoS::MinusOne {
+            Err(ReturnCode::NotSupported)
+        } else {
+            self.resolve_filter(filter, cx)
+        };
+        match resolved {
+            Err(code) => {
+                cx.stats.rejections += 1;
+                send_suback(QoS::AtMostOnce, TopicId::NONE, msg_id, code, cx);
+            }
+            Ok((filter, by)) => {
+                let what = What::Subscribe { by, qos };
+                self.request_subscription(
+                    Key {
+                        msg_id,
+                        filter,
+                        what,
+                    },
+                    cx,
+                );
+            }
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        msg_id: MsgId,
+        filter: Filter<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        match self.resolve_filter(filter, cx) {
+            // There is no way to say that it failed (I-39).
+            Err(_) => cx.send(&Packet::UnsubAck { msg_id }),
+            Ok((filter, _)) => {
+                self.request_subscription(
+                    Key {
+                        msg_id,
+                        filter,
+                        what: What::Unsubscribe,
+                    },
+                    cx,
+                );
+            }
+        }
+    }
+
+    pub(super) fn handle_subscribed(
+        &mut self,
+        request: RequestId,
+        granted: Option<QoS>,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(key) = self.requests.take(request) else {
+            return;
+        };
+        let What::Subscribe { by, .. } = key.what else {
+            return;
+        };
+        let answer = match granted {
+            Some(qos) => {
+                self.remember_subscription(key.filter.clone(), by, qos);
+                let topic_id = self.suback_topic_id(&key.filter, by);
+                Answer::SubAck {
+                    qos,
+                    topic_id,
+                    code: ReturnCode::Accepted,
+                }
+            }
+            None => {
+                cx.stats.rejections += 1;
+                self.unpend(&key.filter);
+                Answer::SubAck {
+                    qos: QoS::AtMostOnce,
+                    topic_id: TopicId::NONE,
+                    code: ReturnCode::NotSupported,
+                }
+            }
+        };
+        answer.send(key.msg_id, cx);
+        self.requests.last = Some(Finished {
+            key,
+            answer,
+            at: cx.now,
+        });
+        self.pump(cx);
+    }
+
+    pub(super) fn handle_unsubscribed(&mut self, request: RequestId, cx: &mut Context<'_>) {
+        let Some(key) = self.requests.take(request) else {
+            return;
+        };
+        self.subscriptions
+            .retain(|subscription| subscription.filter != key.filter);
+        Answer::UnsubAck.send(key.msg_id, cx);
+        self.requests.last = Some(Finished {
+            key,
+            answer: Answer::UnsubAck,
+            at: cx.now,
+        });
+    }
+
+    /// Subscribes again to everything, for a broker that has forgotten the node (I-36).
+    pub(super) fn resubscribe(&mut self, cx: &mut Context<'_>) {
+        for subscription in &self.subscriptions {
+            cx.requests.push(Request::Subscribe {
+                id: OWN,
+                filter: subscription.filter.clone(),
+                qos: subscription.qos,
+            });
+        }
+    }
+
+    /// The node does not want this name: ends a subscription that names just it (I-12).
+    pub(super) fn drop_subscription(&mut self, name: &str, cx: &mut Context<'_>) {
+        let Some(index) = self
+            .subscriptions
+            .iter()
+            .position(|subscription| &*subscription.filter == name)
+        else {
+            return;
+        };
+        let filter = self.subscriptions.swap_remove(index).filter;
+        cx.requests.push(Request::Unsubscribe { id: OWN, filter });
+    }
+
+    fn resolve_filter(
+        &mut self,
+        filter: Filter<'_>,
+        cx: &Context<'_>,
+    ) -> Result<(Arc<str>, SubscribedAs), ReturnCode> {
+        match filter {
+            Filter::Name(name) if is_valid_filter(name) => Ok((name.into(), SubscribedAs::Name)),
+            Filter::Name(_) => Err(ReturnCode::NotSupported),
+            Filter::Predefined(id) => self
+                .predefined_name(id, cx)
+                .map(|name| (name, SubscribedAs::Predefined(id)))
+                .ok_or(ReturnCode::InvalidTopicId),
+            Filter::Short(octets) => {
+                let name = short_name(octets).ok_or(ReturnCode::NotSupported)?;
+                self.uses_short_names = true;
+                Ok((name, SubscribedAs::Short(octets)))
+            }
+        }
+    }
+
+    fn request_subscription(&mut self, key: Key, cx: &mut Context<'_>) {
+        if self
+            .requests
+            .pending
+            .iter()
+            .any(|pending| pending.key == key)
+        {
+            cx.stats.duplicates += 1;
+            return;
+        }
+        if let Some(answer) = self.requests.remembered(&key, cx) {
+            cx.stats.duplicates += 1;
+            answer.send(key.msg_id, cx);
+            return;
+        }
+        if let Err(code) = self.prepare(&key, cx) {
+            cx.stats.rejections += 1;
+            send_suback(QoS::AtMostOnce, TopicId::NONE, key.msg_id, code, cx);
+            return;
+        }
+        let id = self.next_request_id();
+        let filter = key.filter.clone();
+        cx.requests.push(match key.what {
+            What::Subscribe { qos, .. } => Request::Subscribe { id, filter, qos },
+            What::Unsubscribe => Request::Unsubscribe { id, filter },
+        });
+        self.requests.pending.push(Pending { request: id, key });
+    }
+
+    /// Assigns the id before the broker is asked: it may deliver before its SUBACK (I-11).
+    fn prepare(&mut self, key: &Key, cx: &Context<'_>) -> Result<(), ReturnCode> {
+        if self.requests.pending.len() >= PENDING_MAX {
+            return Err(ReturnCode::Congestion);
+        }
+        let What::Subscribe { by, .. } = key.what else {
+            return Ok(());
+        };
+        let known = self
+            .subscriptions
+            .iter()
+            .any(|known| known.filter == key.filter);
+        if !known && self.subscriptions.len() >= cx.settings.subscriptions_max {
+            return Err(ReturnCode::NotSupported);
+        }
+        if by == SubscribedAs::Name && !has_wildcard(&key.filter) {
+            self.assign(&key.filter, Registration::Pending, cx)
+                .ok_or(ReturnCode::NotSupported)?;
+        }
+        Ok(())
+    }
+
+    fn remember_subscription(&mut self, filter: Arc<str>, by: SubscribedAs, qos: QoS) {
+        match self
+            .subscriptions
+            .iter_mut()
+            .find(|known| known.filter == filter)
+        {
+            Some(known) => (known.by, known.qos) = (by, qos),
+            None => self.subscriptions.push(Subscription { filter, by, qos }),
+        }
+    }
+
+    /// Returns the TopicId of a positive SUBACK (I-09); the node knows it from now on.
+    fn suback_topic_id(&mut self, filter: &str, by: SubscribedAs) -> TopicId {
+        match by {
+            SubscribedAs::Predefined(id) => id,
+            SubscribedAs::Short(octets) => TopicId(u16::from_be_bytes(octets)),
+            SubscribedAs::Name if has_wildcard(filter) => TopicId::NONE,
+            SubscribedAs::Name => match self.registry.find(filter) {
+                Some((id, _)) => {
+                    self.registry.set(id, Registration::Known);
+                    id
+                }
+                None => TopicId::NONE,
+            },
+        }
+    }
+
+    /// The broker refused: an id assigned for this alone was never told to the node.
+    fn unpend(&mut self, filter: &str) {
+        if let Some((id, Registration::Pending)) = self.registry.find(filter) {
+            self.registry.set(id, Registration::Unconfirmed);
+        }
+    }
+}
+
+impl SubscriptionRequests {
+    fn take(&mut self, request: RequestId) -> Option<Key> {
+        let index = self
+            .pending
+            .iter()
+            .position(|pending| pending.request == request)?;
+        Some(self.pending.remove(index).key)
+    }
+
+    fn remembered(&self, key: &Key, cx: &Context<'_>) -> Option<Answer> {
+        let last = self.last.as_ref()?;
+        let recent = cx.now.duration_since(last.at) < cx.link.retry * 2;
+        (recent && last.key == *key).then_some(last.answer)
+    }
+}
+
+impl Answer {
+    fn send(self, msg_id: MsgId, cx: &mut Context<'_>) {
+        match self {
+            Self::SubAck {
+                qos,
+                topic_id,
+                code,
+            } => send_suback(qos, topic_id, msg_id, code, cx),
+            Self::UnsubAck => cx.send(&Packet::UnsubAck { msg_id }),
+        }
+    }
+}
+
+fn send_suback(qos: QoS, topic_id: TopicId, msg_id: MsgId, code: ReturnCode, cx: &mut Context<'_>) {
+    cx.send(&Packet::SubAck {
+        qos,
+        topic_id,
+        msg_id,
+        code,
+    });
+}
+
+fn has_wildcard(filter: &str) -> bool {
+    filter.contains(['+', '#'])
+}

@@ -1,0 +1,313 @@
+//! PUBLISH of the node to the broker, QoS 0 to 2, and what is a repetition [S 6.6].
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use smallvec::SmallVec;
+
+use super::topic::TopicError;
+use super::{Context, Session};
+use crate::stats::Drop;
+use crate::upstream::{Request, RequestId, UplinkStage};
+use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, TopicId};
+
+/// A copy of a datagram that the network delayed arrives within this time; a node that uses one
+/// message id for everything does not send the same content twice in it.
+const NETWORK_DELAY: Duration = Duration::from_secs(2);
+
+/// The node's QoS 1 and 2 messages: under way, and lately finished (I-22).
+#[derive(Debug, Default)]
+pub(super) struct Uplink {
+    exchanges: SmallVec<[Exchange; 1]>,
+    last_rejection: Option<(TopicId, Instant)>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    request: RequestId,
+    /// `None` when the node has given this one up for a new message with the same id.
+    msg_id: Option<MsgId>,
+    topic_id: TopicId,
+    qos: QoS,
+    fingerprint: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The broker has not answered.
+    Sent,
+    /// QoS 2: PUBREC went to the node.
+    Received,
+    /// QoS 2: the node has released it; the broker has not completed it.
+    Releasing,
+    /// The node was told; remembered to recognise repetitions.
+    Done { at: Instant },
+}
+
+impl Uplink {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Returns how many messages are under way.
+    fn under_way(&self) -> usize {
+        self.exchanges
+            .iter()
+            .filter(|exchange| !exchange.is_done())
+            .count()
+    }
+
+    fn push(&mut self, exchange: Exchange, window: usize) {
+        let finished = self.exchanges.len() - self.under_way();
+        if finished >= window
+            && let Some(oldest) = self.exchanges.iter().position(Exchange::is_done)
+        {
+            self.exchanges.remove(oldest);
+        }
+        self.exchanges.push(exchange);
+    }
+
+    fn forget_finished(&mut self, now: Instant, keep: Duration) {
+        self.exchanges.retain(|exchange| match exchange.stage {
+            Stage::Done { at } => now.duration_since(at) < keep,
+            Stage::Sent | Stage::Received | Stage::Releasing => true,
+        });
+    }
+
+    fn remove(&mut self, request: RequestId) {
+        self.exchanges
+            .retain(|exchange| exchange.request != request);
+    }
+
+    fn by_msg_id(&mut self, msg_id: MsgId) -> Option<&mut Exchange> {
+        self.exchanges
+            .iter_mut()
+            .find(|exchange| exchange.msg_id == Some(msg_id))
+    }
+
+    fn by_request(&mut self, request: RequestId) -> Option<&mut Exchange> {
+        self.exchanges
+            .iter_mut()
+            .find(|exchange| exchange.request == request)
+    }
+}
+
+impl Session {
+    pub(super) fn handle_publish(&mut self, publish: &Publish<'_>, cx: &mut Context<'_>) {
+        if publish.qos == QoS::MinusOne {
+            // The gateway takes these before a session sees them.
+            return cx.unexpected();
+        }
+        let acknowledged = publish.qos > QoS::AtMostOnce;
+        if acknowledged && publish.msg_id == MsgId::NONE {
+            self.reject(publish, ReturnCode::NotSupported, cx);
+            return;
+        }
+        if acknowledged && self.is_repetition(publish, cx) {
+            return;
+        }
+        let topic = match self.resolve(publish.topic, cx) {
+            Ok(topic) => topic,
+            Err(TopicError::UnknownId) => {
+                cx.stats.drops[Drop::UnknownTopic] += 1;
+                self.reject(publish, ReturnCode::InvalidTopicId, cx);
+                return;
+            }
+            Err(TopicError::InvalidName) => {
+                cx.stats.drops[Drop::UnknownTopic] += 1;
+                if acknowledged {
+                    self.reject(publish, ReturnCode::NotSupported, cx);
+                }
+                return;
+            }
+        };
+        let request = self.next_request_id();
+        if acknowledged {
+            if self.uplink.under_way() >= cx.settings.uplink_window {
+                self.reject(publish, ReturnCode::Congestion, cx);
+                return;
+            }
+            let exchange = Exchange {
+                request,
+                msg_id: Some(publish.msg_id),
+                topic_id: publish.topic.octets(),
+                qos: publish.qos,
+                fingerprint: fingerprint(publish),
+                stage: Stage::Sent,
+            };
+            self.uplink.push(exchange, cx.settings.uplink_window);
+        }
+        cx.requests.push(Request::Publish {
+            id: request,
+            topic,
+            payload: Bytes::copy_from_slice(publish.data),
+            qos: publish.qos,
+            retain: publish.retain,
+        });
+    }
+
+    pub(super) fn handle_pubrel(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let exchange = self
+            .uplink
+            .by_msg_id(msg_id)
+            .filter(|exchange| exchange.qos == QoS::ExactlyOnce);
+        match exchange {
+            None
+            | Some(Exchange {
+                stage: Stage::Done { .. },
+                ..
+            }) => {
+                cx.send(&Packet::PubComp { msg_id });
+            }
+            Some(exchange) if exchange.stage == Stage::Received => {
+                exchange.stage = Stage::Releasing;
+                let id = exchange.request;
+                cx.requests.push(Request::Release { id });
+            }
+            // The broker's PUBCOMP will answer it; before PUBREC it makes no sense.
+            Some(_) => cx.stats.duplicates += 1,
+        }
+    }
+
+    pub(super) fn handle_uplink_stage(
+        &mut self,
+        id: RequestId,
+        stage: UplinkStage,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(exchange) = self.uplink.by_request(id) else {
+            return;
+        };
+        let Some(msg_id) = exchange.msg_id else {
+            match stage {
+                UplinkStage::Received => {
+                    exchange.stage = Stage::Releasing;
+                    cx.requests.push(Request::Release { id });
+                }
+                UplinkStage::Acknowledged | UplinkStage::Completed => {
+                    self.uplink.remove(id);
+                }
+            }
+            return;
+        };
+        let topic_id = exchange.topic_id;
+        exchange.stage = match stage {
+            UplinkStage::Received => Stage::Received,
+            UplinkStage::Acknowledged | UplinkStage::Completed => Stage::Done { at: cx.now },
+        };
+        if self.is_over() {
+            return;
+        }
+        cx.send(&match stage {
+            UplinkStage::Acknowledged => Packet::PubAck {
+                topic_id,
+                msg_id,
+                code: ReturnCode::Accepted,
+            },
+            UplinkStage::Received => Packet::PubRec { msg_id },
+            UplinkStage::Completed => Packet::PubComp { msg_id },
+        });
+    }
+
+    /// Whether this PUBLISH was here before; if so it has been answered (I-22).
+    fn is_repetition(&mut self, publish: &Publish<'_>, cx: &mut Context<'_>) -> bool {
+        let remembered = cx.link.retry * 2;
+        self.uplink.forget_finished(cx.now, remembered);
+        let Some(exchange) = self.uplink.by_msg_id(publish.msg_id) else {
+            return false;
+        };
+        let same = exchange.qos == publish.qos
+            && exchange.topic_id == publish.topic.octets()
+            && exchange.fingerprint == fingerprint(publish);
+        let answer = match exchange.stage {
+            _ if !same => {
+                let request = exchange.request;
+                if exchange.is_done() {
+                    self.uplink.remove(request);
+                } else {
+                    exchange.give_up(cx);
+                }
+                return false;
+            }
+            Stage::Sent | Stage::Releasing => None,
+            Stage::Received => Some(Packet::PubRec {
+                msg_id: publish.msg_id,
+            }),
+            Stage::Done { .. } if publish.qos == QoS::AtLeastOnce && publish.dup => {
+                Some(Packet::PubAck {
+                    topic_id: publish.topic.octets(),
+                    msg_id: publish.msg_id,
+                    code: ReturnCode::Accepted,
+                })
+            }
+            Stage::Done { at }
+                if publish.qos == QoS::ExactlyOnce
+                    && (publish.dup || cx.now.duration_since(at) < NETWORK_DELAY) =>
+            {
+                // The node has had PUBCOMP: this is a late copy.
+                None
+            }
+            Stage::Done { .. } => {
+                let request = exchange.request;
+                self.uplink.remove(request);
+                return false;
+            }
+        };
+        cx.stats.duplicates += 1;
+        if let Some(answer) = answer {
+            cx.send(&answer);
+        }
+        true
+    }
+
+    /// Answers a PUBLISH with a rejection; at QoS 0 not more often than once per `T_RETRY` (I-25).
+    fn reject(&mut self, publish: &Publish<'_>, code: ReturnCode, cx: &mut Context<'_>) {
+        cx.stats.rejections += 1;
+        let topic_id = publish.topic.octets();
+        if publish.qos == QoS::AtMostOnce {
+            let recently = self.uplink.last_rejection.is_some_and(|(rejected, at)| {
+                rejected == topic_id && cx.now.duration_since(at) < cx.link.retry
+            });
+            if recently {
+                return;
+            }
+            self.uplink.last_rejection = Some((topic_id, cx.now));
+        }
+        let msg_id = if publish.qos == QoS::AtMostOnce {
+            MsgId::NONE
+        } else {
+            publish.msg_id
+        };
+        cx.send(&Packet::PubAck {
+            topic_id,
+            msg_id,
+            code,
+        });
+    }
+}
+
+impl Exchange {
+    /// The node uses the id for another message: the broker's part goes on without it.
+    fn give_up(&mut self, cx: &mut Context<'_>) {
+        self.msg_id = None;
+        if self.stage == Stage::Received {
+            self.stage = Stage::Releasing;
+            cx.requests.push(Request::Release { id: self.request });
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done { .. })
+    }
+}
+
+fn fingerprint(publish: &Publish<'_>) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    publish.topic.hash(&mut hasher);
+    publish.retain.hash(&mut hasher);
+    publish.data.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,182 @@
+//! The Will: asked for at CONNECT, stored per client id, updated in between [S 6.3, 6.4].
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::connect::Connecting;
+use super::{Context, Session, State};
+use crate::topics::is_valid_name;
+use crate::upstream::{ConnectOptions, Request, Will};
+use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
+
+/// The question a connecting node has to answer.
+#[derive(Debug)]
+pub(super) struct WillQuestion {
+    /// `None` asks for the topic; else the message of this Will is asked for.
+    topic: Option<Will>,
+    due: Instant,
+    repeats: u32,
+}
+
+/// The update that waits for the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WillUpdate {
+    Topic,
+    Message,
+}
+
+impl WillQuestion {
+    pub(super) fn topic(cx: &Context<'_>) -> Self {
+        Self {
+            topic: None,
+            due: cx.now + cx.link.retry,
+            repeats: 0,
+        }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
+    /// Asks, also when the node repeats what led here.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
+        self.due = cx.now + cx.link.retry;
+        cx.send(match self.topic {
+            None => &Packet::WillTopicReq,
+            Some(_) => &Packet::WillMsgReq,
+        });
+    }
+
+    /// Asks again because the node did not answer.
+    pub(super) fn repeat(&mut self, cx: &mut Context<'_>) {
+        self.repeats += 1;
+        cx.stats.retransmissions += 1;
+        self.ask(cx);
+    }
+}
+
+impl Session {
+    pub(super) fn handle_will_topic(&mut self, will: Option<WillTopic<'_>>, cx: &mut Context<'_>) {
+        let State::Connecting(Connecting::Will(question)) = &mut self.state else {
+            return cx.unexpected();
+        };
+        if question.topic.is_some() {
+            question.ask(cx);
+            return;
+        }
+        let Some(topic) = will else {
+            self.will = None;
+            self.establish(cx);
+            return;
+        };
+        let Some(will) = accepted_will(&topic, Bytes::new()) else {
+            cx.stats.rejections += 1;
+            cx.send(&Packet::ConnAck {
+                code: ReturnCode::NotSupported,
+            });
+            self.end(State::Disconnected, Request::Abandon, cx);
+            return;
+        };
+        question.topic = Some(will);
+        question.repeats = 0;
+        question.ask(cx);
+    }
+
+    pub(super) fn handle_will_msg(&mut self, message: &[u8], cx: &mut Context<'_>) {
+        let State::Connecting(Connecting::Will(question)) = &mut self.state else {
+            return cx.unexpected();
+        };
+        let Some(topic) = question.topic.take() else {
+            return cx.unexpected();
+        };
+        self.will = Some(Will {
+            message: Bytes::copy_from_slice(message),
+            ..topic
+        });
+        self.establish(cx);
+    }
+
+    pub(super) fn handle_will_topic_upd(
+        &mut self,
+        will: Option<WillTopic<'_>>,
+        cx: &mut Context<'_>,
+    ) {
+        let message = self
+            .will
+            .as_ref()
+            .map_or_else(Bytes::new, |will| will.message.clone());
+        let wanted = will.map(|topic| accepted_will(&topic, message));
+        match wanted {
+            None => self.update_will(None, WillUpdate::Topic, cx),
+            Some(Some(will)) => self.update_will(Some(will), WillUpdate::Topic, cx),
+            Some(None) => WillUpdate::Topic.respond(ReturnCode::NotSupported, cx),
+        }
+    }
+
+    pub(super) fn handle_will_msg_upd(&mut self, message: &[u8], cx: &mut Context<'_>) {
+        let Some(will) = &self.will else {
+            return WillUpdate::Message.respond(ReturnCode::NotSupported, cx);
+        };
+        let wanted = Will {
+            message: Bytes::copy_from_slice(message),
+            ..will.clone()
+        };
+        self.update_will(Some(wanted), WillUpdate::Message, cx);
+    }
+
+    /// Answers the update that waited for the broker, if there is one.
+    pub(super) fn finish_will_update(&mut self, cx: &mut Context<'_>) {
+        if let Some(update) = self.will_update.take() {
+            update.respond(ReturnCode::Accepted, cx);
+        }
+    }
+
+    /// MQTT 3.1.1 changes a Will only by a new connection, which must not cost the session (I-27).
+    fn update_will(&mut self, wanted: Option<Will>, update: WillUpdate, cx: &mut Context<'_>) {
+        if self.will_update.is_some() {
+            // The node repeats it; by then the present update is done.
+            cx.stats.duplicates += 1;
+            return;
+        }
+        if wanted == self.will {
+            return update.respond(ReturnCode::Accepted, cx);
+        }
+        if self.connect.clean_session || self.established.is_none() {
+            return update.respond(ReturnCode::NotSupported, cx);
+        }
+        self.will = wanted;
+        self.will_update = Some(update);
+        cx.requests.push(Request::Connect(ConnectOptions {
+            client_id: self.client_id.clone(),
+            clean_session: false,
+            will: self.will.clone(),
+        }));
+    }
+}
+
+impl WillUpdate {
+    fn respond(self, code: ReturnCode, cx: &mut Context<'_>) {
+        if !code.is_accepted() {
+            cx.stats.rejections += 1;
+        }
+        cx.send(&match self {
+            Self::Topic => Packet::WillTopicResp { code },
+            Self::Message => Packet::WillMsgResp { code },
+        });
+    }
+}
+
+fn accepted_will(topic: &WillTopic<'_>, message: Bytes) -> Option<Will> {
+    let acceptable = topic.qos != QoS::MinusOne && is_valid_name(topic.topic);
+    acceptable.then(|| Will {
+        topic: topic.topic.into(),
+        message,
+        qos: topic.qos,
+        retain: topic.retain,
+    })
+}
