@@ -1,0 +1,10 @@
+//! The commands: a file a verb, each with its options and its `run`.
+
+pub(crate) mod decode;
+pub(crate) mod dump;
+pub(crate) mod input;
+pub(crate) mod ping;
+pub(crate) mod publish;
+pub(crate) mod search;
+mod station;
+pub(crate) mod subscribe;

@@ -1,0 +1,48 @@
+//! How a command ends, in words and as an exit code.
+
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The gateway refused: exit code 1.
+    #[error("{0}")]
+    Rejected(String),
+    /// The command line or a file makes no sense: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answered, or not in time: exit code 3.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// A socket or file cannot be used: exit code 4.
+    #[error("{0}")]
+    Socket(String),
+    /// What `sim` was told to expect did not come true: exit code 5.
+    #[error("{0}")]
+    Expectation(String),
+}
+
+impl Failure {
+    /// Returns the exit code of the process, 1 to 5.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Rejected(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NoAnswer(_) => 3,
+            Self::Socket(_) => 4,
+            Self::Expectation(_) => 5,
+        }
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        Self::from(failure.code())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Socket(error.to_string())
+    }
+}

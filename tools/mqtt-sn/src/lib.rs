@@ -1,0 +1,23 @@
+//! Node tool for MQTT-SN 1.2: it plays the nodes that a gateway serves.
+//!
+//! Bottom up:
+//!
+//! - [`session`]: one node without a socket. Written from the specification; of the gateway it
+//!   uses the packet codec and nothing else, so that one mistake cannot hide on both sides.
+//! - [`net`]: sockets and the one loop that serves one node or ten thousand, the packet log, the
+//!   capture file, and faults made on purpose.
+//! - [`options`], [`failure`], [`print`]: what the commands share: letters, exit codes, output.
+//! - `command`: a file a verb.
+//! - [`cli`]: the command line.
+//!
+//! A datagram's path: socket -> [`net::Fleet`] -> (faults) -> [`session::Session`] -> an
+//! [`Event`](session::Event) -> the command. The way back is the same.
+
+pub mod cli;
+pub mod clock;
+mod command;
+pub mod failure;
+pub mod net;
+pub mod options;
+pub mod print;
+pub mod session;

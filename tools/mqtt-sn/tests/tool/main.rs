@@ -1,0 +1,5 @@
+//! The tool as its user meets it.
+
+mod support;
+mod usage;
+mod wire;
