@@ -28,6 +28,8 @@ pub(super) enum Phase {
 /// A connection and what is not yet sent on it. Idle, it costs its entry in the table and no heap.
 pub(super) struct Connection {
     pub(super) phase: Phase,
+    /// Where it stands among the tokens.
+    pub(super) slot: usize,
     /// Index of the address tried first, and how many were tried.
     pub(super) first_address: usize,
     pub(super) attempts: usize,
@@ -48,9 +50,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(slot: usize) -> Self {
         Self {
             phase: Phase::Waiting,
+            slot,
             first_address: 0,
             attempts: 0,
             congested: false,

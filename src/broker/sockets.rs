@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use mio::{Registry, Token};
+use slab::Slab;
 use tracing::{debug, info, warn};
 
 use super::connection::{Connection, Phase};
@@ -29,8 +30,10 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Every connection to the broker: takes [`SocketRequest`]s, gives [`SocketEvent`]s.
 pub struct Sockets {
     registry: Registry,
-    /// Token of the connection with id 0.
+    /// Token of the connection in slot 0.
     first: Token,
+    /// Which connection reports its readiness as which token.
+    tokens: Slab<ConnId>,
     resolver: Resolver,
     connect_timeout: Duration,
     connections: HashMap<ConnId, Connection, RandomState>,
@@ -60,7 +63,7 @@ enum Reachable {
 }
 
 impl Sockets {
-    /// Makes a set without connections; connection `n` reports its readiness as token `first + n`.
+    /// Makes a set without connections; they report their readiness as token `first` and above.
     pub fn new(
         host: &str,
         port: u16,
@@ -72,6 +75,7 @@ impl Sockets {
         Self {
             registry,
             first,
+            tokens: Slab::new(),
             resolver: Resolver::new(host, port, now),
             connect_timeout,
             connections: HashMap::default(),
@@ -91,7 +95,8 @@ impl Sockets {
     pub fn handle_request(&mut self, now: Instant, request: SocketRequest) {
         match request {
             SocketRequest::Open(id) => {
-                self.connections.insert(id, Connection::new());
+                let slot = self.tokens.insert(id);
+                self.connections.insert(id, Connection::new(slot));
                 self.open_until.push_back((now + self.connect_timeout, id));
                 self.waiting.push_back(id);
                 self.connect_waiting(now);
@@ -104,10 +109,10 @@ impl Sockets {
 
     /// Notes what a connection is ready for.
     pub fn handle_ready(&mut self, now: Instant, event: &mio::event::Event) {
-        let Some(number) = event.token().0.checked_sub(self.first.0) else {
+        let slot = event.token().0.checked_sub(self.first.0);
+        let Some(&id) = slot.and_then(|slot| self.tokens.get(slot)) else {
             return;
         };
-        let id = ConnId(number as u64);
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -266,11 +271,8 @@ impl Sockets {
             };
             connection.attempts += 1;
             let last = connection.attempts >= count;
-            let token = usize::try_from(id.0).map(|number| Token(self.first.0 + number));
-            let connecting = token
-                .map_err(io::Error::other)
-                .and_then(|token| connection.connect(address, &self.registry, token));
-            match connecting {
+            let token = Token(self.first.0 + connection.slot);
+            match connection.connect(address, &self.registry, token) {
                 Ok(()) => {
                     self.connecting += 1;
                     return;
@@ -354,7 +356,7 @@ impl Sockets {
 
     fn abort(&mut self, now: Instant, id: ConnId) {
         self.remove(id);
-        self.events.retain(|event| conn_of(event) != id);
+        self.events.retain(|event| event.conn() != id);
         self.connect_waiting(now);
     }
 
@@ -397,6 +399,7 @@ impl Sockets {
         let Some(connection) = self.connections.remove(&id) else {
             return;
         };
+        self.tokens.remove(connection.slot);
         if connection.phase == Phase::Connecting {
             self.connecting -= 1;
         }
@@ -430,13 +433,4 @@ fn pop_due(deadlines: &mut VecDeque<(Instant, ConnId)>, now: Instant) -> Option<
     }
     deadlines.pop_front();
     Some(id)
-}
-
-fn conn_of(event: &SocketEvent<'_>) -> ConnId {
-    match *event {
-        SocketEvent::Opened(id)
-        | SocketEvent::Received(id, _)
-        | SocketEvent::Congested(id, _)
-        | SocketEvent::Closed(id, _) => id,
-    }
 }

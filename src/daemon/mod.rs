@@ -91,7 +91,7 @@ impl Daemon {
         for (index, LinkConfig::Udp(udp)) in config.links.iter().enumerate() {
             let link = LinkId(u16::try_from(index).map_err(io::Error::other)?);
             let first = Token(index * SOCKETS_MAX);
-            links.push(Udp::bind(link, udp, poller.registry(), first)?);
+            links.push(Udp::bind(link, udp, poller.registry(), first, now())?);
         }
         #[cfg(feature = "embedded-broker")]
         let mut embedded = None;
@@ -176,6 +176,10 @@ impl Daemon {
 
     /// Runs until it is told to shut down, or nobody is left to tell it.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        // The first input starts what the core does by itself, such as the gateway's own connection.
+        feed(&mut self.gateway, now(), Input::Timeout, &mut self.outputs);
+        self.dispatch(now());
+        self.turn();
         loop {
             let busy = self.has_work();
             let deadline = self.poll_timeout();
@@ -197,8 +201,11 @@ impl Daemon {
 
     /// Takes over what may change while running.
     fn reload(&mut self, config: &Config) {
-        let _ = config;
-        info!("configuration read again");
+        self.gateway.reload(&config.settings);
+        info!(
+            "configuration read again: pre-defined topics, allowed clients, forwarders, QoS -1 and the \
+             log level are in force, anything else waits for the next start"
+        );
     }
 
     /// Whether there is something to do without waiting.
@@ -207,8 +214,11 @@ impl Daemon {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let core = self.gateway.poll_timeout();
-        core.into_iter().chain(self.broker.poll_timeout()).min()
+        let links = self.links.iter().filter_map(Udp::poll_timeout);
+        links
+            .chain(self.gateway.poll_timeout())
+            .chain(self.broker.poll_timeout())
+            .min()
     }
 
     fn handle_ready(&mut self, ready: io::Result<()>) {
@@ -239,6 +249,9 @@ impl Daemon {
     fn handle_timeout(&mut self, now: Instant) {
         if self.broker.poll_timeout().is_some_and(|at| at <= now) {
             self.broker.handle_timeout(now);
+        }
+        for link in &mut self.links {
+            link.handle_timeout(now);
         }
         if self.gateway.poll_timeout().is_some_and(|at| at <= now) {
             feed(&mut self.gateway, now, Input::Timeout, &mut self.outputs);

@@ -4,10 +4,13 @@
 //! network stops the link: an error concerns one datagram, is counted, and the link goes on. Who a
 //! peer is and what its datagrams mean is the core's business.
 
+mod groups;
 mod socket;
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mio::{Registry, Token};
@@ -16,6 +19,7 @@ use tracing::warn;
 
 use crate::gateway::{Address, LinkId, Peer, Route};
 
+use groups::Groups;
 pub use socket::ReceiveBuffers;
 use socket::UdpSocket;
 
@@ -38,6 +42,16 @@ pub struct Group {
     pub address: SocketAddr,
     /// Name of the network interface; `None` leaves the choice to the system.
     pub interface: Option<String>,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        match &self.interface {
+            Some(interface) => write!(f, " on {interface}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a UDP link has done since it was bound.
@@ -71,6 +85,7 @@ pub struct BindError {
 pub struct Udp {
     link: LinkId,
     sockets: Vec<UdpSocket>,
+    groups: Groups,
     /// Socket to read next, so that a busy one does not starve the others.
     next: usize,
     stats: UdpStats,
@@ -80,12 +95,14 @@ impl Udp {
     /// Binds the listen addresses; socket `n` reports its readiness as token `first + n`.
     ///
     /// An address that cannot be bound (a system without IPv6, a port that is taken) is logged and left
-    /// out. It is an error if none is left.
+    /// out. It is an error if none is left. A discovery group on a port nobody listens on yet gets a
+    /// socket of its own, an ordinary listen socket on all addresses.
     pub fn bind(
         link: LinkId,
         config: &UdpConfig,
         registry: &Registry,
         first: Token,
+        now: Instant,
     ) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         let mut errors = Vec::new();
@@ -104,9 +121,35 @@ impl Udp {
         for error in errors {
             warn!("{error}; going on without it");
         }
+        let mut groups = Groups::new();
+        for group in &config.discovery {
+            let listening = sockets.iter().position(|socket| {
+                let address = socket.address();
+                address.port() == group.address.port()
+                    && address.is_ipv4() == group.address.is_ipv4()
+            });
+            let hears = sockets.iter().position(|socket| hears(socket, group));
+            let hears = match hears {
+                Some(index) => index,
+                None if sockets.len() == SOCKETS_MAX => continue,
+                None => {
+                    let token = Token(first.0 + sockets.len());
+                    match bind_for(group, listening.is_some(), registry, token) {
+                        Ok(socket) => sockets.push(socket),
+                        Err(error) => {
+                            warn!("discovery: cannot listen for {group}: {error}");
+                            continue;
+                        }
+                    }
+                    sockets.len() - 1
+                }
+            };
+            groups.add(group.clone(), hears, listening.unwrap_or(hears), now);
+        }
         Ok(Self {
             link,
             sockets,
+            groups,
             next: 0,
             stats: UdpStats::default(),
         })
@@ -176,8 +219,26 @@ impl Udp {
         }
     }
 
-    /// Sends a datagram to the discovery groups, to travel `radius` hops; 0 is the system's default.
-    pub fn broadcast(&mut self, _radius: u8, _bytes: &Bytes) {}
+    /// Sends a datagram to the discovery groups, to travel `radius` hops; 0 is as far as it goes.
+    pub fn broadcast(&mut self, radius: u8, bytes: &[u8]) {
+        for membership in &self.groups.memberships {
+            match membership.send(&self.sockets[membership.sends], radius, bytes) {
+                Ok(()) => self.stats.sent += 1,
+                Err(_) => self.stats.send_errors += 1,
+            }
+        }
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.groups.poll_timeout()
+    }
+
+    /// Joins the discovery groups, again if need be.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let socket = |index: usize| self.sockets.get(index).map(UdpSocket::socket);
+        self.groups.handle_timeout(now, socket);
+    }
 
     /// Hands queued datagrams to the kernel.
     pub fn flush(&mut self) {
@@ -185,6 +246,31 @@ impl Udp {
             socket.flush(&mut self.stats);
         }
     }
+}
+
+/// Whether a socket hears a group once it has joined: it is bound to its port on all addresses of its
+/// family, or to the group itself.
+fn hears(socket: &UdpSocket, group: &Group) -> bool {
+    let (address, wanted) = (socket.address(), group.address);
+    address.port() == wanted.port()
+        && address.is_ipv4() == wanted.is_ipv4()
+        && (address.ip().is_unspecified() || address.ip() == wanted.ip())
+}
+
+/// Binds a socket that hears a group: to all addresses, where nodes then find the gateway too, or, if
+/// the link listens at that port on single addresses, to the group's.
+fn bind_for(
+    group: &Group,
+    listening: bool,
+    registry: &Registry,
+    token: Token,
+) -> io::Result<UdpSocket> {
+    let any: IpAddr = match group.address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let ip = if listening { group.address.ip() } else { any };
+    UdpSocket::bind((ip, group.address.port()).into(), registry, token)
 }
 
 #[cfg(test)]

@@ -118,6 +118,10 @@ impl UdpSocket {
                 }
             }
         }
+        // Every program on the machine that listens to a group hears it.
+        if address.ip().is_multicast() {
+            socket.set_reuse_address(true)?;
+        }
         enlarge_buffers(&socket);
         socket.bind(&address.into())?;
         let address = socket
@@ -146,6 +150,11 @@ impl UdpSocket {
     /// Returns the address the socket is bound to.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the socket itself, for its options.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Notes what the kernel says the socket is ready for.
@@ -273,11 +282,11 @@ impl UdpSocket {
         let control: &[ControlMessage<'_>] = match local {
             None => &[],
             Some(IpAddr::V4(local)) => {
-                v4 = packet_info_v4(local);
+                v4 = packet_info_v4(local, 0);
                 &[ControlMessage::Ipv4PacketInfo(&v4)]
             }
             Some(IpAddr::V6(local)) => {
-                v6 = packet_info_v6(local);
+                v6 = packet_info_v6(local, 0);
                 &[ControlMessage::Ipv6PacketInfo(&v6)]
             }
         };
@@ -334,9 +343,11 @@ fn control_space(address: SocketAddr) -> Vec<u8> {
     }
 }
 
-fn packet_info_v4(local: Ipv4Addr) -> in_pktinfo {
+/// Asks that a datagram leave from a local address, or any if unspecified, by an interface; 0 leaves
+/// the interface to the system.
+pub(super) fn packet_info_v4(local: Ipv4Addr, interface: u32) -> in_pktinfo {
     in_pktinfo {
-        ipi_ifindex: 0,
+        ipi_ifindex: interface.cast_signed(),
         ipi_spec_dst: in_addr {
             s_addr: local.to_bits().to_be(),
         },
@@ -344,13 +355,13 @@ fn packet_info_v4(local: Ipv4Addr) -> in_pktinfo {
     }
 }
 
-fn packet_info_v6(local: Ipv6Addr) -> in6_pktinfo {
+/// As [`packet_info_v4`]. For a link-local peer the scope of its address names the interface.
+pub(super) fn packet_info_v6(local: Ipv6Addr, interface: u32) -> in6_pktinfo {
     in6_pktinfo {
         ipi6_addr: in6_addr {
             s6_addr: local.octets(),
         },
-        // For a link-local peer the scope of its address names the interface.
-        ipi6_ifindex: 0,
+        ipi6_ifindex: interface,
     }
 }
 

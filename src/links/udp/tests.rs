@@ -1,7 +1,8 @@
-use std::net::{SocketAddr, UdpSocket as Node};
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as Node};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 
@@ -16,12 +17,21 @@ type Received = (Peer, Route, Vec<u8>);
 
 impl Bench {
     fn listen(addresses: &[&str]) -> Self {
+        Self::discover(addresses, &[])
+    }
+
+    fn discover(addresses: &[&str], groups: &[SocketAddr]) -> Self {
         let poll = Poll::new().unwrap();
+        let group = |&address| Group {
+            address,
+            interface: Some("lo".to_owned()),
+        };
         let config = UdpConfig {
             listen: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-            discovery: Vec::new(),
+            discovery: groups.iter().map(group).collect(),
         };
-        let link = Udp::bind(LinkId(3), &config, poll.registry(), Token(0)).unwrap();
+        let mut link = Udp::bind(LinkId(3), &config, poll.registry(), Token(0), now()).unwrap();
+        link.handle_timeout(now());
         Self {
             poll,
             link,
@@ -80,6 +90,23 @@ fn hear(node: &Node) -> Vec<u8> {
     let length = node.recv(&mut buffer).unwrap();
     buffer.truncate(length);
     buffer
+}
+
+/// A node in a group on the loopback interface, and a socket it searches with.
+fn member(group: Ipv4Addr) -> (Node, Node) {
+    let member = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    member.set_reuse_address(true).unwrap();
+    member.bind(&SocketAddr::from((group, 0)).into()).unwrap();
+    let member = Node::from(member);
+    member
+        .join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+        .unwrap();
+    member
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let searching = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    searching.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+    (member, searching.into())
 }
 
 fn has_ipv6() -> bool {
@@ -245,7 +272,79 @@ fn a_taken_port_is_an_error_that_names_it() {
         listen: vec![address],
         discovery: Vec::new(),
     };
-    let error = Udp::bind(LinkId(0), &config, bench.poll.registry(), Token(9));
+    let error = Udp::bind(LinkId(0), &config, bench.poll.registry(), Token(9), now());
     let message = error.err().unwrap().to_string();
     assert!(message.contains(&address.to_string()), "{message}");
+}
+
+#[test]
+fn a_node_finds_the_gateway_in_its_group() {
+    let group = Ipv4Addr::new(239, 255, 18, 83);
+    let (member, searching) = member(group);
+    let port = member.local_addr().unwrap().port();
+    let own = format!("127.0.0.1:{port}");
+    let mut bench = Bench::discover(&[&own], &[(group, port).into()]);
+    searching.send_to(b"search", (group, port)).unwrap();
+    assert_eq!(hear(&member), b"search");
+    let datagram = bench.receive(1).remove(0);
+    assert_eq!(datagram.2, b"search");
+    for radius in [0, 1] {
+        bench.link.broadcast(radius, b"here");
+        let (length, from) = member.recv_from(&mut [0; 9]).unwrap();
+        assert_eq!((length, from), (4, own.parse().unwrap()));
+    }
+    assert_eq!(bench.link.stats().sent, 2);
+}
+
+#[test]
+fn a_group_on_a_port_of_its_own_gets_a_socket() {
+    let group = Ipv4Addr::new(239, 255, 18, 86);
+    let mut bench = Bench::discover(&["127.0.0.1:0"], &[(group, 0).into()]);
+    let own = bench.link.addresses().nth(1).unwrap();
+    let (_, searching) = member(group);
+    searching.send_to(b"search", (group, own.port())).unwrap();
+    let datagram = bench.receive(1).remove(0);
+    assert_eq!(datagram.1.local, Some(Ipv4Addr::LOCALHOST.into()));
+    let node = node("127.0.0.1", own.port());
+    node.send(b"connect").unwrap();
+    let datagram = bench.receive(1).remove(0);
+    bench.answer(datagram);
+    assert_eq!(hear(&node), b"connect");
+}
+
+#[test]
+fn a_group_on_a_listen_port_shares_its_socket() {
+    let port = Bench::listen(&["0.0.0.0:0"]).port();
+    let group = Ipv4Addr::new(239, 255, 18, 84);
+    let listen = format!("0.0.0.0:{port}");
+    let mut bench = Bench::discover(&[&listen], &[(group, port).into()]);
+    assert_eq!(bench.link.addresses().count(), 1);
+    let (_, searching) = member(group);
+    searching.send_to(b"search", (group, port)).unwrap();
+    let datagram = bench.receive(1).remove(0);
+    assert_eq!(datagram.1.local, Some(Ipv4Addr::LOCALHOST.into()));
+}
+
+#[test]
+fn a_missing_interface_is_waited_for() {
+    let poll = Poll::new().unwrap();
+    let config = UdpConfig {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        discovery: vec![Group {
+            address: "239.255.18.85:0".parse().unwrap(),
+            interface: Some("wpan77".to_owned()),
+        }],
+    };
+    let start = now();
+    let mut link = Udp::bind(LinkId(0), &config, poll.registry(), Token(0), start).unwrap();
+    assert_eq!(link.poll_timeout(), Some(start));
+    link.handle_timeout(start);
+    assert_eq!(link.poll_timeout(), Some(start + Duration::from_secs(10)));
+    link.broadcast(1, b"nobody");
+    assert_eq!(link.stats().send_errors, 1);
+}
+
+#[expect(clippy::disallowed_methods, reason = "real sockets need real time")]
+fn now() -> Instant {
+    Instant::now()
 }
