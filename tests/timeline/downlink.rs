@@ -1,0 +1,492 @@
+//! From the broker to the node [S 6.10; I-12, I-16, I-23, I-24, I-25, I-29, I-37].
+
+use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::stats::Drop;
+use mqtt_sn_gateway::upstream::{Event, Request, RequestId};
+use mqtt_sn_gateway::wire::{Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+
+use crate::support::*;
+
+const ACCEPTED: ReturnCode = ReturnCode::Accepted;
+const Q0: QoS = QoS::AtMostOnce;
+const Q1: QoS = QoS::AtLeastOnce;
+const Q2: QoS = QoS::ExactlyOnce;
+const A: Topic = Topic::Normal(TopicId(1));
+
+/// Subscribed to "a" (id 1) and, by wildcard, to everything.
+fn subscribed() -> Timeline {
+    let mut t = Timeline::connected();
+    assert_eq!(t.at(1).subscribed("a"), TopicId(1));
+    t.subscribed("#");
+    t
+}
+
+#[test]
+fn qos0_is_sent_and_forgotten() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q0, 0, b"x"))
+        .sends([publish(A, Q0, 0, b"x")])
+        .asks([]);
+}
+
+#[test]
+fn qos1_is_acknowledged_to_the_broker_after_the_node() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")])
+        .asks([]);
+    t.at(50)
+        .node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([]);
+}
+
+#[test]
+fn qos2_is_acknowledged_to_the_broker_when_the_node_has_it() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q2, 7, b"x"))
+        .sends([publish(A, Q2, 1, b"x")])
+        .asks([]);
+    t.at(50).node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+    t.at(90).node(pubcomp(1)).nothing_more();
+}
+
+#[test]
+fn retain_is_copied() {
+    let mut t = subscribed();
+    let Event::Message(mut inbound) = message("a", Q0, 0, b"x") else {
+        unreachable!()
+    };
+    inbound.retain = true;
+    let Packet::Publish(expected) = publish(A, Q0, 0, b"x") else {
+        unreachable!()
+    };
+    t.at(10).broker(Event::Message(inbound));
+    t.sends([Packet::Publish(Publish {
+        retain: true,
+        ..expected
+    })]);
+}
+
+#[test]
+fn one_exchange_at_a_time_in_order() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(A, Q1, 1, b"1")]);
+    t.broker(message("a", Q2, 8, b"2"))
+        .broker(message("a", Q1, 9, b"3"))
+        .nothing_more();
+    t.at(20)
+        .node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([publish(A, Q2, 2, b"2")]);
+    t.at(30).node(pubrec(2)).sends([pubrel(2)]).asks([done(8)]);
+    t.at(40).node(pubcomp(2)).sends([publish(A, Q1, 3, b"3")]);
+    t.at(50).node(puback(A, 3, ACCEPTED)).asks([done(9)]);
+}
+
+#[test]
+fn qos0_overtakes_only_other_topics() {
+    let mut t = subscribed();
+    let b = t.at(5).registered("b");
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(A, Q1, 1, b"1")]);
+    t.broker(message("a", Q0, 0, b"2")).nothing_more();
+    let other = Topic::Normal(b);
+    t.broker(message("b", Q0, 0, b"3"))
+        .sends([publish(other, Q0, 0, b"3")]);
+    t.at(20)
+        .node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([publish(A, Q0, 0, b"2")]);
+}
+
+#[test]
+fn a_silent_node_is_asked_again_with_dup_then_lost() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    for repeat in 1..=N_RETRY {
+        t.due(10 + repeat * T_RETRY).at(10 + repeat * T_RETRY);
+        t.sends([dup(publish(A, Q1, 1, b"x"))]);
+    }
+    t.at(10 + (N_RETRY + 1) * T_RETRY)
+        .sends([])
+        .asks([Request::Abandon])
+        .is(Status::Lost);
+}
+
+#[test]
+fn pubrel_is_repeated_without_dup() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q2, 7, b"x"))
+        .sends([publish(A, Q2, 1, b"x")]);
+    t.at(20).node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+    for repeat in 1..=N_RETRY {
+        t.at(20 + repeat * T_RETRY).sends([pubrel(1)]);
+    }
+    t.at(20 + (N_RETRY + 1) * T_RETRY)
+        .asks([Request::Abandon])
+        .is(Status::Lost);
+}
+
+#[test]
+fn a_repeated_pubrec_gets_pubrel_again() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q2, 7, b"x"))
+        .sends([publish(A, Q2, 1, b"x")]);
+    t.node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+    t.at(20).node(pubrec(1)).sends([pubrel(1)]).asks([]);
+    t.at(30).node(pubcomp(1)).nothing_more();
+}
+
+/// Zephyr sends no REGACK when its topic table is full, but lives on (I-12, I-24).
+#[test]
+fn a_node_that_lives_but_does_not_answer_loses_the_topic_not_the_session() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"x"))
+        .sends([register(TopicId(3), 1, "new")]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + repeat * T_RETRY)
+            .sends([register(TopicId(3), 1, "new")]);
+    }
+    t.at(35_000).node(PINGREQ).sends([Packet::PingResp]);
+    t.at(10 + 4 * T_RETRY)
+        .sends([register(TopicId(3), 1, "new")]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + (4 + repeat) * T_RETRY)
+            .sends([register(TopicId(3), 1, "new")]);
+    }
+    t.at(75_000).node(PINGREQ).sends([Packet::PingResp]);
+    t.at(10 + 8 * T_RETRY)
+        .sends([])
+        .asks([done(7)])
+        .is(Status::Active);
+    t.broker(message("new", Q1, 8, b"y"))
+        .sends([])
+        .asks([done(8)]);
+    t.broker(message("a", Q0, 0, b"z"))
+        .sends([publish(A, Q0, 0, b"z")]);
+}
+
+/// Paho publishes although the node rejected the REGISTER; EMQX loses a QoS 0 message to it.
+#[test]
+fn publish_waits_behind_its_register() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.broker(message("new", Q1, 7, b"2")).nothing_more();
+    let topic = Topic::Normal(TopicId(3));
+    t.at(20).node(regack(TopicId(3), 1, ACCEPTED));
+    t.sends([publish(topic, Q0, 0, b"1"), publish(topic, Q1, 2, b"2")]);
+    t.at(30).node(puback(topic, 2, ACCEPTED)).asks([done(7)]);
+}
+
+#[test]
+fn register_is_repeated_with_its_message_id() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.at(10 + T_RETRY).sends([register(TopicId(3), 1, "new")]);
+    t.at(10_050).node(regack(TopicId(3), 1, ACCEPTED));
+    t.sends([publish(Topic::Normal(TopicId(3)), Q0, 0, b"1")]);
+    // A second REGACK is nobody's.
+    t.node(regack(TopicId(3), 1, ACCEPTED)).nothing_more();
+}
+
+#[test]
+fn a_rejected_register_refuses_the_topic_and_keeps_the_wildcard() {
+    for code in [
+        ReturnCode::InvalidTopicId,
+        ReturnCode::NotSupported,
+        ReturnCode::Reserved(9),
+    ] {
+        let mut t = subscribed();
+        t.at(10)
+            .broker(message("new", Q1, 7, b"1"))
+            .sends([register(TopicId(3), 1, "new")]);
+        t.node(regack(TopicId(3), 1, code))
+            .sends([])
+            .asks([done(7)]);
+        t.broker(message("new", Q1, 8, b"2"))
+            .sends([])
+            .asks([done(8)]);
+        t.broker(message("other", Q0, 0, b"3"))
+            .sends([register(TopicId(4), 2, "other")]);
+        t.node(regack(TopicId(4), 2, ACCEPTED));
+        t.sends([publish(Topic::Normal(TopicId(4)), Q0, 0, b"3")]);
+    }
+}
+
+#[test]
+fn a_rejected_register_ends_a_subscription_of_just_that_name() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    t.at(5)
+        .connects(content(false, false, 600))
+        .sends([CONNACK]);
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([register(id, 1, "a")]);
+    t.node(regack(id, 1, ReturnCode::NotSupported)).sends([]);
+    t.asks([
+        Request::Unsubscribe {
+            id: RequestId(0),
+            filter: "a".into(),
+        },
+        done(7),
+    ]);
+}
+
+#[test]
+fn a_congested_register_is_repeated_more_and_more_slowly() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(10_010);
+    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(30_010);
+    t.at(30_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(70_010);
+    t.at(70_010).sends([register(TopicId(3), 1, "new")]);
+    // Then this message goes, and only this one.
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .sends([])
+        .asks([done(7)]);
+    t.broker(message("new", Q1, 8, b"2"))
+        .sends([register(TopicId(3), 2, "new")]);
+}
+
+#[test]
+fn an_unknown_topic_id_is_registered_again_and_the_message_resent_once() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    t.node(puback(A, 1, ReturnCode::InvalidTopicId))
+        .sends([register(TopicId(1), 2, "a")]);
+    t.node(regack(TopicId(1), 2, ACCEPTED))
+        .sends([dup(publish(A, Q1, 1, b"x"))])
+        .asks([]);
+    t.node(puback(A, 1, ReturnCode::InvalidTopicId))
+        .sends([])
+        .asks([done(7)]);
+    assert_eq!(t.stats.drops[Drop::Refused], 1);
+}
+
+#[test]
+fn an_unknown_predefined_id_falls_back_to_a_normal_one() {
+    let mut t = Timeline::connected();
+    t.at(1).node(subscribe(
+        5,
+        Q1,
+        mqtt_sn_gateway::wire::Filter::Predefined(TopicId(2)),
+    ));
+    let id = t.request_id();
+    t.broker(Event::Subscribed {
+        id,
+        granted: Some(Q1),
+    });
+    t.sends([suback(Q1, TopicId(2), 5, ACCEPTED)]);
+    let predefined = Topic::Predefined(TopicId(2));
+    t.broker(message("predef/two", Q1, 7, b"x"))
+        .sends([publish(predefined, Q1, 1, b"x")]);
+    t.node(puback(predefined, 1, ReturnCode::InvalidTopicId));
+    t.sends([register(TopicId(1), 2, "predef/two")]);
+    t.node(regack(TopicId(1), 2, ACCEPTED))
+        .sends([dup(publish(A, Q1, 1, b"x"))]);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+}
+
+/// RIOT rejects QoS 0 so: the next message is preceded by REGISTER (I-25).
+#[test]
+fn an_unknown_topic_id_at_qos0_is_registered_before_the_next_message() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q0, 0, b"1"))
+        .sends([publish(A, Q0, 0, b"1")]);
+    t.node(puback(A, 0, ReturnCode::InvalidTopicId))
+        .nothing_more();
+    t.broker(message("a", Q0, 0, b"2"))
+        .sends([register(TopicId(1), 1, "a")]);
+    t.node(regack(TopicId(1), 1, ACCEPTED))
+        .sends([publish(A, Q0, 0, b"2")]);
+}
+
+#[test]
+fn a_congested_node_is_left_alone_for_a_while() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    t.node(puback(A, 1, ReturnCode::Congestion))
+        .asks([])
+        .due(10 + T_RETRY);
+    t.broker(message("a", Q0, 0, b"y")).nothing_more();
+    t.at(10 + T_RETRY).sends([dup(publish(A, Q1, 1, b"x"))]);
+    t.node(puback(A, 1, ReturnCode::Congestion))
+        .due(10 + 3 * T_RETRY);
+    t.at(10 + 3 * T_RETRY).sends([dup(publish(A, Q1, 1, b"x"))]);
+    t.node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([publish(A, Q0, 0, b"y")]);
+}
+
+#[test]
+fn a_message_the_node_does_not_support_is_dropped() {
+    for code in [ReturnCode::NotSupported, ReturnCode::Reserved(0x80)] {
+        let mut t = subscribed();
+        t.at(10)
+            .broker(message("a", Q2, 7, b"x"))
+            .sends([publish(A, Q2, 1, b"x")]);
+        t.node(puback(A, 1, code)).sends([]).asks([done(7)]);
+    }
+}
+
+#[test]
+fn answers_to_nothing_are_ignored() {
+    let mut t = subscribed();
+    t.at(10)
+        .node(puback(A, 5, ACCEPTED))
+        .node(pubrec(5))
+        .node(pubcomp(5));
+    t.node(regack(TopicId(1), 5, ACCEPTED)).nothing_more();
+    t.broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    // Of the wrong kind or with the wrong id.
+    t.node(puback(A, 2, ACCEPTED))
+        .node(pubrec(1))
+        .node(pubcomp(1))
+        .nothing_more();
+    t.node(regack(TopicId(1), 1, ACCEPTED)).nothing_more();
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+    t.broker(message("a", Q2, 8, b"x"))
+        .sends([publish(A, Q2, 2, b"x")]);
+    t.node(puback(A, 2, ACCEPTED)).nothing_more();
+    t.node(pubrec(2)).sends([pubrel(2)]).asks([done(8)]);
+}
+
+#[test]
+fn what_does_not_fit_the_link_is_dropped_and_completed() {
+    let mut t = subscribed();
+    t.link.max_message = 20;
+    t.at(10)
+        .broker(message("a", Q0, 0, b"12345678901234"))
+        .nothing_more();
+    t.broker(message("a", Q1, 7, b"12345678901234"))
+        .sends([])
+        .asks([done(7)]);
+    // Not even registered, if the message itself would not fit.
+    t.broker(message("new", Q1, 8, b"12345678901234"))
+        .sends([])
+        .asks([done(8)]);
+    t.broker(message("a/very/long/topic", Q1, 9, b"x"))
+        .sends([])
+        .asks([done(9)]);
+    assert_eq!(t.stats.drops[Drop::TooLarge], 4);
+    let fits = b"1234567890123";
+    t.broker(message("a", Q1, 10, fits))
+        .sends([publish(A, Q1, 1, fits)]);
+}
+
+#[test]
+fn behind_a_forwarder_the_header_counts() {
+    let mut t = subscribed();
+    t.node_id = Some(vec![1, 2]);
+    t.link.max_message = 20;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"123456789"))
+        .sends([])
+        .asks([done(7)]);
+}
+
+#[test]
+fn qos0_messages_that_wait_are_a_bounded_ring() {
+    let mut t = subscribed();
+    t.settings.queue_qos0 = 2;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"0"))
+        .sends([publish(A, Q1, 1, b"0")]);
+    for data in [b"1", b"2", b"3"] {
+        t.broker(message("a", Q0, 0, data));
+    }
+    assert_eq!(t.stats.drops[Drop::QueueFull], 1);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+    t.sends([publish(A, Q0, 0, b"2"), publish(A, Q0, 0, b"3")]);
+}
+
+#[test]
+fn the_ring_is_bounded_in_octets_too() {
+    let mut t = subscribed();
+    t.settings.queue_qos0_bytes = 10;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"0"))
+        .sends([publish(A, Q1, 1, b"0")]);
+    t.broker(message("a", Q0, 0, b"1234"))
+        .broker(message("a", Q0, 0, b"5678"));
+    t.broker(message("a", Q0, 0, b"9"))
+        .broker(message("a", Q0, 0, b"longer than all"));
+    assert_eq!(
+        t.stats.drops[Drop::QueueFull],
+        4,
+        "three older ones, and the one that never fits"
+    );
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]).sends([]);
+}
+
+/// What does not fit stays with the broker, which repeats it on the next connection.
+#[test]
+fn a_full_queue_leaves_messages_with_the_broker() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    let topic = Topic::Normal(id);
+    t.settings.queue = 1;
+    t.broker(message("a", Q1, 7, b"1"))
+        .sends([publish(topic, Q1, 1, b"1")]);
+    t.broker(message("a", Q1, 8, b"2"))
+        .asks([Request::Postpone(delivery(8))]);
+    t.node(puback(topic, 1, ACCEPTED))
+        .asks([done(7), Request::Recall]);
+}
+
+#[test]
+fn a_full_queue_of_a_clean_session_drops() {
+    let mut t = subscribed();
+    t.settings.queue = 1;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(A, Q1, 1, b"1")]);
+    t.broker(message("a", Q1, 8, b"2")).asks([done(8)]);
+    assert_eq!(t.stats.drops[Drop::Backlog], 1);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+}
+
+#[test]
+fn a_reconnect_repeats_the_message_with_its_id() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    let topic = Topic::Normal(id);
+    t.broker(message("a", Q1, 7, b"1"))
+        .sends([publish(topic, Q1, 1, b"1")]);
+    t.at(100)
+        .connects(content(false, false, 600))
+        .sends([CONNACK, register(id, 2, "a")]);
+    t.node(regack(id, 2, ACCEPTED))
+        .sends([dup(publish(topic, Q1, 1, b"1"))]);
+    t.node(puback(topic, 1, ACCEPTED)).asks([done(7)]);
+}

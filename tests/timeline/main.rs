@@ -1,0 +1,13 @@
+//! One session driven alone, in absolute milliseconds: what the node sends, what the broker says,
+//! and exactly what the session answers and when it wants to wake up. Written from the
+//! specification ([S n]) and our readings of it (I-nn, docs/interpretations.md).
+
+mod connect;
+mod downlink;
+mod keep_alive;
+mod sleep;
+mod subscribe;
+mod support;
+mod topics;
+mod uplink;
+mod will;

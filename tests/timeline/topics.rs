@@ -1,0 +1,180 @@
+//! REGISTER from the node, and which ids the gateway uses [S 6.5; I-08, I-10, I-38, I-41].
+
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+
+use crate::support::*;
+
+#[test]
+fn register_assigns_an_id_and_repeats_it() {
+    let mut t = Timeline::connected();
+    t.at(1).node(register(TopicId::NONE, 7, "a")).sends([regack(
+        TopicId(1),
+        7,
+        ReturnCode::Accepted,
+    )]);
+    t.node(register(TopicId::NONE, 7, "a"))
+        .sends([regack(TopicId(1), 7, ReturnCode::Accepted)]);
+    // 2 is pre-defined and therefore passed over.
+    t.node(register(TopicId(55), 8, "b"))
+        .sends([regack(TopicId(3), 8, ReturnCode::Accepted)]);
+    t.asks([]);
+}
+
+#[test]
+fn register_without_message_id_is_answered() {
+    let mut t = Timeline::connected();
+    t.at(1).node(register(TopicId::NONE, 0, "a")).sends([regack(
+        TopicId(1),
+        0,
+        ReturnCode::Accepted,
+    )]);
+}
+
+#[test]
+fn names_that_are_no_topic_names_are_not_supported() {
+    let mut t = Timeline::connected();
+    for name in ["a/+", "#", "a\0b"] {
+        t.at(1).node(register(TopicId::NONE, 7, name));
+        t.sends([regack(TopicId::NONE, 7, ReturnCode::NotSupported)]);
+    }
+}
+
+#[test]
+fn a_full_table_is_not_supported() {
+    let mut t = Timeline::connected();
+    t.settings.topics_max = 1;
+    t.at(1).registered("a");
+    t.node(register(TopicId::NONE, 7, "b"));
+    t.sends([regack(TopicId::NONE, 7, ReturnCode::NotSupported)]);
+    assert_eq!(t.registered("a"), TopicId(1));
+}
+
+#[test]
+fn a_two_octet_name_may_be_registered() {
+    let mut t = Timeline::connected();
+    let id = t.at(1).registered("ab");
+    t.node(publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x"));
+    let request = t.request_id();
+    t.node(publish(Topic::Short(*b"ab"), QoS::AtMostOnce, 0, b"x"));
+    assert_ne!(t.request_id(), request);
+}
+
+#[test]
+fn a_name_that_is_predefined_gets_a_normal_id() {
+    let mut t = Timeline::connected();
+    assert_eq!(t.at(1).registered("predef/two"), TopicId(1));
+}
+
+#[test]
+fn the_way_of_subscribing_decides_the_way_of_delivering() {
+    let mut t = Timeline::connected();
+    let predefined = Topic::Predefined(TopicId(2));
+    t.at(1).node(subscribe(
+        5,
+        QoS::AtMostOnce,
+        Filter::Predefined(TopicId(2)),
+    ));
+    let id = t.request_id();
+    t.broker(mqtt_sn_gateway::upstream::Event::Subscribed {
+        id,
+        granted: Some(QoS::AtMostOnce),
+    });
+    t.sends([suback(QoS::AtMostOnce, TopicId(2), 5, ReturnCode::Accepted)]);
+    t.broker(message("predef/two", QoS::AtMostOnce, 0, b"x"));
+    t.sends([publish(predefined, QoS::AtMostOnce, 0, b"x")]);
+
+    t.node(subscribe(6, QoS::AtMostOnce, Filter::Short(*b"zz")));
+    let id = t.request_id();
+    t.broker(mqtt_sn_gateway::upstream::Event::Subscribed {
+        id,
+        granted: Some(QoS::AtMostOnce),
+    });
+    t.sends([suback(
+        QoS::AtMostOnce,
+        TopicId(0x7a7a),
+        6,
+        ReturnCode::Accepted,
+    )]);
+    t.broker(message("zz", QoS::AtMostOnce, 0, b"y"));
+    t.sends([publish(Topic::Short(*b"zz"), QoS::AtMostOnce, 0, b"y")]);
+}
+
+/// The node never heard of the pre-defined id: it is told a normal one (I-10).
+#[test]
+fn a_wildcard_does_not_bring_ids_the_node_never_used() {
+    let mut t = Timeline::connected();
+    t.at(1).subscribed("#");
+    t.broker(message("predef/two", QoS::AtMostOnce, 0, b"x"));
+    t.sends([register(TopicId(1), 1, "predef/two")]);
+    t.node(regack(TopicId(1), 1, ReturnCode::Accepted));
+    t.sends([publish(Topic::Normal(TopicId(1)), QoS::AtMostOnce, 0, b"x")]);
+    t.broker(message("ab", QoS::AtMostOnce, 0, b"x"))
+        .sends([register(TopicId(3), 2, "ab")]);
+    t.node(regack(TopicId(3), 2, ReturnCode::Accepted));
+    t.sends([publish(Topic::Normal(TopicId(3)), QoS::AtMostOnce, 0, b"x")]);
+}
+
+#[test]
+fn a_wildcard_brings_ids_the_node_has_used() {
+    let mut t = Timeline::connected();
+    t.at(1).subscribed("#");
+    t.node(publish(
+        Topic::Predefined(TopicId(2)),
+        QoS::AtMostOnce,
+        0,
+        b"x",
+    ));
+    t.request_id();
+    t.node(publish(Topic::Short(*b"ab"), QoS::AtMostOnce, 0, b"x"));
+    t.request_id();
+    t.broker(message("predef/two", QoS::AtMostOnce, 0, b"1"));
+    t.broker(message("cd", QoS::AtMostOnce, 0, b"2"));
+    t.sends([
+        publish(Topic::Predefined(TopicId(2)), QoS::AtMostOnce, 0, b"1"),
+        publish(Topic::Short(*b"cd"), QoS::AtMostOnce, 0, b"2"),
+    ]);
+}
+
+/// A two-octet character is a short name; a one-octet topic is not (I-41).
+#[test]
+fn short_names_are_two_octets_of_text() {
+    let mut t = Timeline::connected();
+    let e_acute = *"é".as_bytes().first_chunk().expect("two octets");
+    t.at(1)
+        .node(publish(Topic::Short(e_acute), QoS::AtMostOnce, 0, b"x"));
+    t.request_id();
+    t.subscribed("#");
+    t.broker(message("é", QoS::AtMostOnce, 0, b"x"));
+    t.sends([publish(Topic::Short(e_acute), QoS::AtMostOnce, 0, b"x")]);
+    t.broker(message("a", QoS::AtMostOnce, 0, b"x"))
+        .sends([register(TopicId(1), 1, "a")]);
+    for octets in [*b"a+", *b"#b", [0, b'a'], [0xff, 0xfe]] {
+        t.node(publish(Topic::Short(octets), QoS::AtMostOnce, 0, b"x"))
+            .nothing_more();
+        let topic = Topic::Short(octets);
+        t.node(publish(topic, QoS::AtLeastOnce, 4, b"x"));
+        t.sends([puback(topic, 4, ReturnCode::NotSupported)]);
+        t.node(subscribe(9, QoS::AtMostOnce, Filter::Short(octets)));
+        t.sends([suback(
+            QoS::AtMostOnce,
+            TopicId::NONE,
+            9,
+            ReturnCode::NotSupported,
+        )]);
+    }
+}
+
+#[test]
+fn unsubscribing_keeps_the_registration() {
+    let mut t = Timeline::connected();
+    let id = t.at(1).subscribed("a");
+    t.node(Packet::Unsubscribe {
+        msg_id: MsgId(9),
+        filter: Filter::Name("a"),
+    });
+    let request = t.request_id();
+    t.broker(mqtt_sn_gateway::upstream::Event::Unsubscribed { id: request });
+    t.sends([Packet::UnsubAck { msg_id: MsgId(9) }]);
+    t.node(publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x"));
+    t.request_id();
+}

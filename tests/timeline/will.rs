@@ -1,0 +1,309 @@
+//! The Will [S 6.3, 6.4; I-27, I-28].
+
+use bytes::Bytes;
+use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::upstream::{ConnectOptions, Request, Will};
+use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, WillTopic};
+
+use crate::support::*;
+
+const TOPIC: WillTopic<'_> = WillTopic {
+    qos: QoS::AtLeastOnce,
+    retain: true,
+    topic: "lwt",
+};
+const GONE: Packet<'_> = Packet::WillMsg { message: b"gone" };
+
+fn will(topic: &str, message: &'static [u8]) -> Will {
+    let message = Bytes::from_static(message);
+    Will {
+        topic: topic.into(),
+        message,
+        qos: QoS::AtLeastOnce,
+        retain: true,
+    }
+}
+
+fn connect_with(clean_session: bool, will: Option<Will>) -> Request {
+    Request::Connect(ConnectOptions {
+        client_id: "n".into(),
+        clean_session,
+        will,
+    })
+}
+
+fn with_will(clean: bool) -> Timeline {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, clean, 60))
+        .sends([Packet::WillTopicReq])
+        .asks([]);
+    t.node(Packet::WillTopic(Some(TOPIC)))
+        .sends([Packet::WillMsgReq])
+        .asks([]);
+    t.node(GONE)
+        .asks([connect_with(clean, Some(will("lwt", b"gone")))])
+        .sends([]);
+    t.broker(accepted()).sends([CONNACK]).is(Status::Active);
+    t
+}
+
+#[test]
+fn the_handshake_asks_for_topic_then_message() {
+    with_will(true);
+    with_will(false);
+}
+
+#[test]
+fn an_empty_will_topic_skips_the_message() {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t.node(Packet::WillTopic(None))
+        .asks([connect_with(true, None)])
+        .sends([]);
+    t.broker(accepted()).sends([CONNACK]);
+}
+
+#[test]
+fn an_empty_will_message_is_a_will() {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t.node(Packet::WillTopic(Some(TOPIC)))
+        .sends([Packet::WillMsgReq]);
+    t.node(Packet::WillMsg { message: b"" })
+        .asks([connect_with(true, Some(will("lwt", b"")))]);
+}
+
+#[test]
+fn a_will_that_cannot_be_is_rejected() {
+    let impossible = [
+        WillTopic {
+            qos: QoS::MinusOne,
+            ..TOPIC
+        },
+        WillTopic {
+            topic: "a/+",
+            ..TOPIC
+        },
+        WillTopic {
+            topic: "#",
+            ..TOPIC
+        },
+        WillTopic {
+            topic: "a\0",
+            ..TOPIC
+        },
+    ];
+    for topic in impossible {
+        let mut t = Timeline::new();
+        t.at(0)
+            .connects(content(true, true, 60))
+            .sends([Packet::WillTopicReq]);
+        t.node(Packet::WillTopic(Some(topic)));
+        t.sends([Packet::ConnAck {
+            code: ReturnCode::NotSupported,
+        }])
+        .asks([Request::Abandon]);
+        t.is(Status::Disconnected);
+    }
+}
+
+#[test]
+fn unanswered_questions_are_repeated_then_abandoned() {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    for repeat in 1..=N_RETRY {
+        t.at(repeat * T_RETRY).sends([Packet::WillTopicReq]);
+    }
+    t.at((N_RETRY + 1) * T_RETRY)
+        .sends([])
+        .asks([Request::Abandon])
+        .is(Status::Disconnected);
+
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t.at(5_000)
+        .node(Packet::WillTopic(Some(TOPIC)))
+        .sends([Packet::WillMsgReq]);
+    for repeat in 1..=N_RETRY {
+        t.at(5_000 + repeat * T_RETRY).sends([Packet::WillMsgReq]);
+    }
+    t.at(5_000 + (N_RETRY + 1) * T_RETRY)
+        .sends([])
+        .asks([Request::Abandon]);
+}
+
+#[test]
+fn repetitions_of_the_node_get_the_present_question() {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t.at(100)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t.at(200)
+        .node(Packet::WillTopic(Some(TOPIC)))
+        .sends([Packet::WillMsgReq]);
+    t.at(300)
+        .node(Packet::WillTopic(Some(TOPIC)))
+        .sends([Packet::WillMsgReq]);
+    t.at(400)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillMsgReq]);
+    t.at(500)
+        .node(GONE)
+        .asks([connect_with(true, Some(will("lwt", b"gone")))]);
+    t.at(600).node(GONE).nothing_more();
+}
+
+#[test]
+fn a_late_answer_changes_nothing() {
+    let mut t = with_will(true);
+    t.at(100)
+        .node(Packet::WillTopic(None))
+        .node(GONE)
+        .nothing_more();
+}
+
+/// Unlike in MQTT, the Will outlives the connection it came with [S 6.3].
+#[test]
+fn a_stored_will_serves_the_next_connection_without_the_will_flag() {
+    let mut t = with_will(false);
+    t.at(100)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    t.at(200).connects(content(false, false, 60));
+    t.asks([connect_with(false, Some(will("lwt", b"gone")))])
+        .sends([]);
+}
+
+#[test]
+fn a_clean_session_deletes_the_stored_will() {
+    let mut t = with_will(false);
+    t.at(100)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    t.at(200)
+        .connects(content(false, true, 60))
+        .asks([connect_with(true, None)]);
+}
+
+#[test]
+fn an_empty_will_topic_deletes_the_stored_will() {
+    let mut t = with_will(false);
+    t.at(100)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    t.at(200)
+        .connects(content(true, false, 60))
+        .sends([Packet::WillTopicReq]);
+    t.node(Packet::WillTopic(None))
+        .asks([connect_with(false, None)]);
+}
+
+#[test]
+fn a_new_will_overwrites_the_stored_one() {
+    let mut t = with_will(false);
+    t.at(100)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    t.at(200)
+        .connects(content(true, false, 60))
+        .sends([Packet::WillTopicReq]);
+    t.node(Packet::WillTopic(Some(WillTopic {
+        topic: "other",
+        ..TOPIC
+    })));
+    t.sends([Packet::WillMsgReq]).node(GONE);
+    t.asks([connect_with(false, Some(will("other", b"gone")))]);
+}
+
+/// MQTT 3.1.1 changes a Will by a new connection: fine if the broker keeps the session (I-27).
+#[test]
+fn updates_reconnect_a_persistent_session() {
+    let mut t = with_will(false);
+    t.at(100).node(Packet::WillMsgUpd { message: b"bye" });
+    t.asks([connect_with(false, Some(will("lwt", b"bye")))])
+        .sends([]);
+    t.at(150)
+        .node(Packet::WillMsgUpd { message: b"bye" })
+        .nothing_more();
+    t.at(200).broker(resumed()).sends([Packet::WillMsgResp {
+        code: ReturnCode::Accepted,
+    }]);
+    let topic = WillTopic {
+        topic: "other",
+        ..TOPIC
+    };
+    t.at(300).node(Packet::WillTopicUpd(Some(topic)));
+    t.asks([connect_with(false, Some(will("other", b"bye")))]);
+    t.broker(resumed()).sends([Packet::WillTopicResp {
+        code: ReturnCode::Accepted,
+    }]);
+    t.at(400)
+        .node(Packet::WillTopicUpd(None))
+        .asks([connect_with(false, None)]);
+    t.broker(resumed()).sends([Packet::WillTopicResp {
+        code: ReturnCode::Accepted,
+    }]);
+}
+
+#[test]
+fn updates_of_a_clean_session_are_not_supported() {
+    let mut t = with_will(true);
+    t.at(100).node(Packet::WillMsgUpd { message: b"bye" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::NotSupported,
+    }]);
+    t.at(200).node(Packet::WillTopicUpd(None));
+    t.sends([Packet::WillTopicResp {
+        code: ReturnCode::NotSupported,
+    }]);
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_accepted() {
+    let mut t = with_will(true);
+    t.at(100).node(Packet::WillMsgUpd { message: b"gone" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::Accepted,
+    }]);
+    t.at(200).node(Packet::WillTopicUpd(Some(TOPIC)));
+    t.sends([Packet::WillTopicResp {
+        code: ReturnCode::Accepted,
+    }]);
+}
+
+#[test]
+fn a_will_message_without_a_topic_has_nothing_to_attach_to() {
+    let mut t = Timeline::connected_persistent();
+    t.at(100).node(Packet::WillMsgUpd { message: b"bye" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::NotSupported,
+    }]);
+}
+
+#[test]
+fn an_impossible_update_is_rejected() {
+    let mut t = with_will(false);
+    t.at(100).node(Packet::WillTopicUpd(Some(WillTopic {
+        topic: "a/#",
+        ..TOPIC
+    })));
+    t.sends([Packet::WillTopicResp {
+        code: ReturnCode::NotSupported,
+    }]);
+}
