@@ -13,29 +13,35 @@ use tokio::sync::mpsc;
 
 /// MQTT-SN 1.2 gateway: sensor nodes over UDP and serial radio dongles to any MQTT broker.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// Configuration file [without it: ./gateway.yaml, then /etc/mqtt-sn-gateway/gateway.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway; this is what happens without a command, too
+    Run,
     /// Read a configuration, say what was understood or what is wrong with it, and end
     Check {
-        /// Configuration file [without it: ./gateway.yaml, then /etc/mqtt-sn-gateway/gateway.yaml]
+        /// The same as --config
         file: Option<PathBuf>,
     },
 }
 
-const EXIT_CODES: &str = "\
-Without a command the gateway runs until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+const AFTER_HELP: &str = "\
+Signals: Ctrl-C and SIGTERM say goodbye to every node and end the gateway. SIGHUP reads the \
+configuration again: pre-defined topics, allow-lists and the log level change at once, the rest at \
+the next start.
 
 Exit codes: 0 ended as it was told, or the configuration is good; 1 it could not start; 2 wrong \
-command line; 78 no configuration, or one with mistakes.";
+command line; 78 no configuration, or one with mistakes.
+
+The environment variable RUST_LOG overrides log.level of the configuration.";
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h, which a supervisor can tell from a
 /// failure that another start may cure.
@@ -44,7 +50,7 @@ const BAD_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        None => run(arguments.config.as_deref()),
+        None | Some(Command::Run) => run(arguments.config.as_deref()),
         Some(Command::Check { file }) => check(file.or(arguments.config).as_deref()),
     }
 }

@@ -28,7 +28,7 @@ use crate::gateway::{LinkSettings, Settings};
 use crate::links::udp::UdpConfig;
 
 /// Everything gateway.yaml says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What the core is told. `settings.links[n]` belongs to `links[n]`.
     pub settings: Settings,
@@ -63,6 +63,45 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+impl Config {
+    /// Returns the sections in which a new configuration differs from the running one beyond what
+    /// [`Gateway::reload`](crate::gateway::Gateway::reload) and the logger take over.
+    pub fn waits_for_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old_settings, new_settings) = (&self.settings, &new.settings);
+        let identity = |settings: &Settings| {
+            let name = settings.name.clone();
+            (name, settings.gateway_id, settings.advertise)
+        };
+        let bounds = |settings: &Settings| (settings.session.clone(), settings.limits.clone());
+        let fixed = |settings: &Settings| -> Vec<LinkSettings> {
+            let without_lists = |link: &LinkSettings| LinkSettings {
+                forwarders: Vec::new(),
+                qos_minus_one: None,
+                ..link.clone()
+            };
+            settings.links.iter().map(without_lists).collect()
+        };
+        let changes = [
+            ("gateway", identity(old_settings) != identity(new_settings)),
+            (
+                "broker",
+                self.broker != new.broker || old_settings.upstream != new_settings.upstream,
+            ),
+            (
+                "links",
+                self.links != new.links || fixed(old_settings) != fixed(new_settings),
+            ),
+            (
+                "clients and limits",
+                bounds(old_settings) != bounds(new_settings),
+            ),
+            ("log.format", self.log.format != new.log.format),
+        ];
+        let changed = changes.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(section, _)| section).collect()
+    }
 }
 
 impl Default for Config {

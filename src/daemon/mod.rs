@@ -13,7 +13,7 @@
 mod poller;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -163,15 +163,17 @@ impl Daemon {
                 info!("broker: embedded, MQTT clients reach it at {host} port {port}");
             }
         }
-        let ports = self.links.iter().flat_map(Udp::addresses).map(|a| a.port());
-        // The node tool's own default port goes without saying.
-        let port = match ports.min() {
-            None | Some(1883) => String::new(),
-            Some(port) => format!("-p {port} "),
-        };
-        info!(
-            "try: mqtt-sn sub {port}-t 'hello/#' -v   and elsewhere: mqtt-sn pub {port}-t hello/world -m 42 -q 1"
-        );
+        let addresses = self.links.iter().flat_map(Udp::addresses);
+        if let Some(address) = addresses.min_by_key(|address| address.port() != TOOL_PORT) {
+            // In a fresh clone the node tool is not on the path yet.
+            let tool = match std::env::var_os("CARGO") {
+                Some(_) => "cargo run --release -p mqtt-sn --",
+                None => "mqtt-sn",
+            };
+            let way = tool_options(address);
+            info!("to try it: {tool} sub{way} -t 'hello/#' -v");
+            info!("elsewhere: {tool} pub{way} -t hello/world -m 42 -q 1");
+        }
     }
 
     /// Runs until it is told to shut down, or nobody is left to tell it.
@@ -199,13 +201,16 @@ impl Daemon {
         self.close().await;
     }
 
-    /// Takes over what may change while running.
+    /// Takes over what may change while running, and says what waits for the next start.
     fn reload(&mut self, config: &Config) {
         self.gateway.reload(&config.settings);
-        info!(
-            "configuration read again: pre-defined topics, allowed clients, forwarders, QoS -1 and the \
-             log level are in force, anything else waits for the next start"
-        );
+        let waiting = self.config.waits_for_restart(config);
+        if waiting.is_empty() {
+            info!("configuration read again");
+        } else {
+            let waiting = waiting.join(", ");
+            warn!("configuration read again; changes of {waiting} wait for the next start");
+        }
     }
 
     /// Whether there is something to do without waiting.
@@ -352,6 +357,21 @@ fn feed(gateway: &mut Gateway, now: Instant, input: Input<'_>, outputs: &mut Vec
     gateway.handle_input(now, input);
     while let Some(output) = gateway.poll_output() {
         outputs.push(output);
+    }
+}
+
+/// Port the node tool speaks to unless it is told otherwise.
+const TOOL_PORT: u16 = 1883;
+
+/// Returns the options that lead the node tool to an address, none where its defaults do.
+fn tool_options(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST => String::new(),
+        ip => format!(" -h {ip}"),
+    };
+    match address.port() {
+        TOOL_PORT => host,
+        port => format!("{host} -p {port}"),
     }
 }
 

@@ -153,16 +153,18 @@ impl Gateway {
         self.anonymous.shut_down(now, &mut self.core);
     }
 
-    /// Replaces pre-defined topics and allow-lists; sessions go on.
+    /// Replaces pre-defined topics and allow-lists, those of a link by its name; sessions go on.
     pub fn reload(&mut self, settings: &Settings) {
         self.core.settings.predefined = settings.predefined.clone();
         self.core
             .settings
             .allowed_clients
             .clone_from(&settings.allowed_clients);
-        for (link, new) in self.core.settings.links.iter_mut().zip(&settings.links) {
-            link.forwarders.clone_from(&new.forwarders);
-            link.qos_minus_one.clone_from(&new.qos_minus_one);
+        for link in &mut self.core.settings.links {
+            if let Some(new) = settings.links.iter().find(|new| new.name == link.name) {
+                link.forwarders.clone_from(&new.forwarders);
+                link.qos_minus_one.clone_from(&new.qos_minus_one);
+            }
         }
         self.nodes.refresh_predefined();
     }

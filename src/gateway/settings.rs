@@ -8,7 +8,7 @@ use crate::topics::{Pattern, Predefined};
 use crate::wire::{LengthRule, TopicId};
 
 /// Everything the core needs to know. [`Default`] is what gateway.yaml documents as default.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Name of the gateway; the client id of its own connection to the broker.
     pub name: Arc<str>,
@@ -31,7 +31,7 @@ pub struct Settings {
 }
 
 /// One link.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkSettings {
     /// Name in logs and statistics.
     pub name: Arc<str>,
@@ -113,7 +113,7 @@ pub enum Network {
 }
 
 /// Behaviour of each session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
     /// Longest client id accepted, in octets (I-33).
     pub client_id_max: usize,
@@ -146,7 +146,7 @@ pub struct SessionSettings {
 }
 
 /// Bounds over all nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions, connected or kept; beyond it CONNECT is answered with congestion.
     pub sessions: usize,
@@ -157,7 +157,7 @@ pub struct Limits {
 }
 
 /// Connections to the broker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// MQTT keep-alive towards the broker; the gateway pings by itself (I-15). Whole seconds.
     pub keep_alive: Duration,
