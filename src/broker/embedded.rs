@@ -2,8 +2,9 @@
 //!
 //! It runs on threads of its own and is reached over TCP like any other broker. It keeps retained
 //! messages and sessions in memory only. A real broker is the better choice for production: rumqttd
-//! forgets the oldest messages when a slow client falls [`SEGMENT_SIZE`] times [`SEGMENTS`] octets
-//! behind.
+//! delivers at the quality of service of the subscription, not the lower one of message and
+//! subscription, and forgets the oldest messages when a slow client falls [`SEGMENT_SIZE`] times
+//! [`SEGMENTS`] octets behind.
 
 use std::collections::HashMap;
 use std::io;
