@@ -9,7 +9,7 @@ use super::{Core, LinkSettings, Output, Peer, QosMinusOneTopic};
 use crate::stats::Drop;
 use crate::topics::is_valid_name;
 use crate::upstream::mqtt::{self, Connection};
-use crate::upstream::{ConnectOptions, Event, Request, RequestId, SocketEvent};
+use crate::upstream::{ConnectOptions, Request, RequestId, SocketEvent};
 use crate::wire::{Publish, QoS, Topic};
 
 /// The slot of the gateway's own connection; nodes count from 0.
@@ -26,7 +26,7 @@ impl Anonymous {
     /// Opens the connection, once.
     pub(super) fn start(&mut self, now: Instant, core: &mut Core) {
         if self.connection.is_none() {
-            self.connection = Some(Connection::new(SLOT, now));
+            self.connection = Some(Connection::permanent(SLOT, now));
             self.down_since = Some(now);
             self.request(now, connect(core), core);
         }
@@ -59,7 +59,7 @@ impl Anonymous {
             return;
         };
         let request = Request::Publish {
-            id: RequestId(0),
+            id: RequestId::OWN,
             topic,
             payload,
             qos: QoS::AtMostOnce,
@@ -112,13 +112,6 @@ impl Anonymous {
             _ => {}
         }
         core.outputs.extend(sockets.into_iter().map(Output::Broker));
-        // The connection is wanted as long as the gateway runs.
-        if events
-            .iter()
-            .any(|event| matches!(event, Event::Closed | Event::Refused(_)))
-        {
-            self.request(now, connect(core), core);
-        }
     }
 }
 

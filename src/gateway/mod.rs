@@ -46,7 +46,8 @@ pub enum Input<'a> {
     },
     /// Something happened on a connection to the broker.
     Broker(SocketEvent<'a>),
-    /// The time [`Gateway::poll_timeout`] named has come.
+    /// The time [`Gateway::poll_timeout`] named has come. Also fed once at the start, when it opens
+    /// the gateway's own connection to the broker.
     Timeout,
 }
 

@@ -14,9 +14,6 @@ use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
 /// Requests of one node that wait for the broker; beyond it the node hears congestion.
 const PENDING_MAX: usize = 4;
 
-/// The id of requests the gateway makes on its own; their answers concern nobody.
-const OWN: RequestId = RequestId(0);
-
 /// One subscription the broker has granted.
 #[derive(Debug)]
 pub(super) struct Subscription {
@@ -190,7 +187,7 @@ impl Session {
     pub(super) fn resubscribe(&mut self, cx: &mut Context<'_>) {
         for subscription in &self.subscriptions {
             cx.requests.push(Request::Subscribe {
-                id: OWN,
+                id: RequestId::OWN,
                 filter: subscription.filter.clone(),
                 qos: subscription.qos,
             });
@@ -207,7 +204,10 @@ impl Session {
             return;
         };
         let filter = self.subscriptions.swap_remove(index).filter;
-        cx.requests.push(Request::Unsubscribe { id: OWN, filter });
+        cx.requests.push(Request::Unsubscribe {
+            id: RequestId::OWN,
+            filter,
+        });
     }
 
     fn resolve_filter(

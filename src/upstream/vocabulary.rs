@@ -85,6 +85,11 @@ pub struct Will {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u32);
 
+impl RequestId {
+    /// Names what the gateway asks on its own account: nobody waits for the answer.
+    pub const OWN: Self = Self(0);
+}
+
 /// Names one message the broker wants acknowledged, together with the connection it came on: after a
 /// reconnect the same packet id may mean another message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

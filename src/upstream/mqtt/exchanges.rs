@@ -196,6 +196,13 @@ impl Outgoing {
         self.remove(packet_id, |what| matches!(what, What::Unsubscribe(_)))
     }
 
+    /// Forgets subscriptions made on the gateway's own account: they will be made again.
+    pub(super) fn forget_own_subscriptions(&mut self) {
+        self.entries.retain(|entry| {
+            entry.id != RequestId::OWN || matches!(entry.what, What::Publish { .. })
+        });
+    }
+
     /// Returns the packets to write now, in order.
     pub(super) fn resend(&mut self, which: Resend) -> Vec<Packet> {
         let mut packets = Vec::new();

@@ -58,6 +58,8 @@ pub struct Connection {
     slot: u32,
     phase: Phase,
     options: Option<ConnectOptions>,
+    /// Whether it is tried for ever: a refusal is a reason to try again later.
+    permanent: bool,
     /// Whether the broker accepted `options`: from then on a loss is repaired, not reported.
     accepted: bool,
     /// When a connection that is not up is given up.
@@ -96,6 +98,7 @@ impl Connection {
             slot,
             phase: Phase::Idle,
             options: None,
+            permanent: false,
             accepted: false,
             give_up: None,
             attempts: 0,
@@ -106,6 +109,14 @@ impl Connection {
             stream: Stream::default(),
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
+        }
+    }
+
+    /// Makes a connection that is never given up once it is requested.
+    pub fn permanent(slot: u32, now: Instant) -> Self {
+        Self {
+            permanent: true,
+            ..Self::new(slot, now)
         }
     }
 
@@ -285,16 +296,20 @@ impl Connection {
         self.options = Some(options);
         self.accepted = false;
         self.attempts = 0;
-        self.give_up = Some(cx.now + cx.settings.patience);
+        self.give_up_after(cx.settings.patience, cx);
         self.restart(cx);
     }
 
     /// Reconnects the session so that the broker repeats what was postponed.
     fn recall(&mut self, cx: &mut Context<'_>) {
         if self.is_up() {
-            self.give_up = Some(cx.now + cx.settings.grace);
+            self.give_up_after(cx.settings.grace, cx);
             self.restart(cx);
         }
+    }
+
+    fn give_up_after(&mut self, time: Duration, cx: &Context<'_>) {
+        self.give_up = (!self.permanent).then(|| cx.now + time);
     }
 
     fn restart(&mut self, cx: &mut Context<'_>) {
@@ -459,7 +474,7 @@ impl Connection {
                 self.accept(answer.session_present, conn, cx);
                 return;
             }
-            ConnectReturnCode::ServiceUnavailable => {
+            code if self.permanent || code == ConnectReturnCode::ServiceUnavailable => {
                 self.abort(cx);
                 self.lost(CloseReason::Unreachable, cx);
                 return;
@@ -468,6 +483,7 @@ impl Connection {
             ConnectReturnCode::BadClientId => Refusal::Identifier,
             ConnectReturnCode::BadUserNamePassword => Refusal::Credentials,
             ConnectReturnCode::NotAuthorized => Refusal::NotAuthorised,
+            ConnectReturnCode::ServiceUnavailable => Refusal::Unavailable,
         };
         let event = if self.accepted {
             Event::Closed
@@ -485,6 +501,7 @@ impl Connection {
         self.up_since = cx.now;
         if !session_present {
             self.incoming.forget();
+            self.outgoing.forget_own_subscriptions();
         }
         cx.events.push(Event::Connected { session_present });
         for packet in self
@@ -519,7 +536,7 @@ impl Connection {
         let was_up = self.is_up();
         tracing::debug!(slot = self.slot, ?reason, "broker connection lost");
         if was_up {
-            self.give_up = Some(cx.now + cx.settings.grace);
+            self.give_up_after(cx.settings.grace, cx);
             if cx.now.duration_since(self.up_since) >= STABLE {
                 self.attempts = 0;
             }

@@ -1,0 +1,128 @@
+//! Who may connect [S 6.2; I-32, I-33; limits].
+
+use mqtt_sn_gateway::topics::Pattern;
+use mqtt_sn_gateway::wire::Packet;
+
+use crate::support::*;
+
+#[test]
+fn another_protocol_is_not_supported() {
+    let mut t = Bench::new();
+    for protocol_id in [0, 2, 255] {
+        let packet = Packet::Connect {
+            will: false,
+            clean_session: true,
+            protocol_id,
+            duration: 60,
+            client_id: "n",
+        };
+        t.node(A, packet).sends([(A, NOT_SUPPORTED)]);
+    }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+}
+
+#[test]
+fn client_ids_have_1_to_64_octets_of_text() {
+    let mut t = Bench::new();
+    let longest = "x".repeat(64);
+    for client_id in ["a", "é", "with space/and+wildcards#", &longest] {
+        t.node(A, connect(client_id, true)).sends([(A, CONNACK)]);
+        t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    }
+    let too_long = "x".repeat(65);
+    for client_id in ["", "a\0b", &too_long] {
+        t.node(A, connect(client_id, true))
+            .sends([(A, NOT_SUPPORTED)]);
+    }
+}
+
+#[test]
+fn only_listed_clients_connect_when_there_is_a_list() {
+    let mut settings = settings();
+    settings.allowed_clients = Some(vec![Pattern::new("sensor-*"), Pattern::new("node1")]);
+    let mut t = Bench::with(settings.clone());
+    t.node(A, connect("sensor-9", true)).sends([(A, CONNACK)]);
+    t.node(B, connect("node11", true))
+        .sends([(B, NOT_SUPPORTED)]);
+    settings.allowed_clients = None;
+    t.gateway.reload(&settings);
+    t.node(B, connect("node11", true)).sends([(B, CONNACK)]);
+}
+
+#[test]
+fn beyond_the_limit_of_sessions_is_congestion() {
+    let mut settings = settings();
+    settings.limits.sessions = 2;
+    let mut t = Bench::with(settings);
+    t.connected(A, "a", true).connected(B, "b", true);
+    for port in 1..1000 {
+        let address = format!("10.0.0.9:{port}");
+        t.node(&address, connect(&format!("c{port}"), true))
+            .sends([(&address, CONGESTION)]);
+    }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (2, 2));
+    t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    t.connected("10.0.0.9:1", "c", true);
+}
+
+#[test]
+fn a_kept_session_makes_room_for_a_living_one() {
+    let mut settings = settings();
+    settings.limits.sessions = 2;
+    let mut t = Bench::with(settings);
+    for (address, client_id) in [(A, "a"), (B, "b")] {
+        t.connected(address, client_id, false);
+        t.registered(address, "topic");
+        t.node(address, DISCONNECT).sends([(address, DISCONNECT)]);
+    }
+    assert_eq!(t.gateway.sessions(), 2);
+    t.connected("10.0.0.9:1", "c", true);
+    assert_eq!(
+        t.gateway.status("a"),
+        None,
+        "the one that was over for longer is forgotten"
+    );
+    assert!(t.gateway.status("b").is_some());
+}
+
+#[test]
+fn what_is_kept_for_a_node_that_left_expires() {
+    let mut t = Bench::new();
+    t.connected(A, "a", false);
+    t.registered(A, "topic");
+    t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    t.at(24 * 3600 * 1000 - 1);
+    assert_eq!(t.gateway.sessions(), 1);
+    t.at(24 * 3600 * 1000);
+    assert_eq!(t.gateway.sessions(), 0);
+}
+
+#[test]
+fn clean_sessions_leave_nothing_behind() {
+    let mut t = Bench::new();
+    for round in 0..100 {
+        t.at(round).connected(A, &format!("n{round}"), true);
+        t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+}
+
+#[test]
+fn half_handshakes_are_forgotten() {
+    let mut t = Bench::new();
+    for port in 1..=100 {
+        let packet = Packet::Connect {
+            will: true,
+            clean_session: true,
+            protocol_id: 1,
+            duration: 60,
+            client_id: &format!("n{port}"),
+        };
+        let address = format!("10.0.0.9:{port}");
+        t.node(&address, packet)
+            .sends([(&address, Packet::WillTopicReq)]);
+    }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (100, 0));
+    t.at(60_000);
+    assert_eq!(t.gateway.sessions(), 0);
+}

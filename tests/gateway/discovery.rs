@@ -1,0 +1,94 @@
+//! SEARCHGW, GWINFO, ADVERTISE [S 6.1; I-06, I-40].
+
+use std::time::Duration;
+
+use mqtt_sn_gateway::gateway::{GwInfoTo, Settings};
+use mqtt_sn_gateway::wire::Packet;
+
+use crate::support::*;
+
+const SEARCH: Packet<'_> = Packet::SearchGw { radius: 2 };
+const GWINFO: Packet<'_> = Packet::GwInfo {
+    gw_id: 1,
+    gw_addr: &[],
+};
+const ADVERTISE: Packet<'_> = Packet::Advertise {
+    gw_id: 1,
+    duration: 900,
+};
+const ALL: &str = "all on 0 radius 0";
+
+fn broadcasting(gwinfo: GwInfoTo) -> Settings {
+    let mut settings = settings();
+    settings.links[0].can_broadcast = true;
+    settings.links[0].gwinfo = gwinfo;
+    settings
+}
+
+#[test]
+fn the_asker_is_answered() {
+    Bench::new().node(A, SEARCH).sends([(A, GWINFO)]);
+}
+
+#[test]
+fn gwinfo_goes_where_the_link_wants_it() {
+    let all = "all on 0 radius 2";
+    let mut t = Bench::with(broadcasting(GwInfoTo::Broadcast));
+    t.sends([(ALL, ADVERTISE)]);
+    t.node(A, SEARCH).sends([(all, GWINFO)]);
+    let mut t = Bench::with(broadcasting(GwInfoTo::Both));
+    t.sends([(ALL, ADVERTISE)])
+        .node(A, SEARCH)
+        .sends([(A, GWINFO), (all, GWINFO)]);
+    // A link that cannot broadcast answers all the same.
+    let mut settings = broadcasting(GwInfoTo::Broadcast);
+    settings.links[0].can_broadcast = false;
+    Bench::with(settings).node(A, SEARCH).sends([(A, GWINFO)]);
+}
+
+/// Paho puts its keep-alive into the field, EMQX milliseconds.
+#[test]
+fn advertise_is_in_seconds_and_as_often() {
+    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
+    t.at(0).node(A, Packet::PingResp).sends([(ALL, ADVERTISE)]);
+    t.at(899_999)
+        .sends([])
+        .at(900_000)
+        .sends([(ALL, ADVERTISE)]);
+    t.at(1_800_000).sends([(ALL, ADVERTISE)]);
+}
+
+#[test]
+fn nothing_is_advertised_that_is_not_wanted() {
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.advertise = None;
+    Bench::with(settings)
+        .node(A, Packet::PingResp)
+        .at(4_000_000)
+        .sends([]);
+    let mut t = Bench::new();
+    t.node(A, Packet::PingResp).at(4_000_000).sends([]);
+}
+
+#[test]
+fn the_interval_fits_the_field() {
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.advertise = Some(Duration::from_secs(1_000_000));
+    let mut t = Bench::with(settings);
+    let duration = u16::MAX;
+    t.node(A, Packet::PingResp)
+        .sends([(ALL, Packet::Advertise { gw_id: 1, duration })]);
+}
+
+#[test]
+fn a_gateway_without_broker_does_not_advertise() {
+    let mut t = Bench::with_broker(broadcasting(GwInfoTo::Unicast), Broker::Down);
+    t.at(0).node(A, Packet::PingResp).at(1_000_000).sends([]);
+    t.broker = Broker::Accepts {
+        session_present: false,
+    };
+    t.at(1_040_000).sends([(ALL, ADVERTISE)]);
+    // A short loss is not news, a long one is.
+    t.broker = Broker::Down;
+    t.at(1_100_000).cut(OWN).at(3_000_000).sends([]);
+}

@@ -1,0 +1,11 @@
+//! The whole core without I/O: datagrams in, datagrams and MQTT octets out. What one session does is
+//! in the timeline tests; here are many nodes, their addresses, and the connections to the broker.
+
+mod admission;
+mod anonymous;
+mod discovery;
+mod forwarder;
+mod identity;
+mod strangers;
+mod support;
+mod upstream;

@@ -1,0 +1,477 @@
+//! The connections to the broker: order, loss, return [S 8.1; I-15, I-35, I-36].
+
+use mqtt_sn_gateway::stats::Drop;
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+use rumqttc::mqttbytes::v4::{self as mqtt, ConnectReturnCode};
+
+use crate::support::*;
+
+const UP: Broker = Broker::Accepts {
+    session_present: true,
+};
+const FORGETFUL: Broker = Broker::Accepts {
+    session_present: false,
+};
+const Q1: rumqttc::QoS = rumqttc::QoS::AtLeastOnce;
+const Q2: rumqttc::QoS = rumqttc::QoS::ExactlyOnce;
+const SHORT: Topic = Topic::Short(*b"ab");
+
+fn pubrec(pkid: u16) -> mqtt::Packet {
+    mqtt::Packet::PubRec(mqtt::PubRec::new(pkid))
+}
+
+fn pubrel(pkid: u16) -> mqtt::Packet {
+    mqtt::Packet::PubRel(mqtt::PubRel::new(pkid))
+}
+
+fn pubcomp(pkid: u16) -> mqtt::Packet {
+    mqtt::Packet::PubComp(mqtt::PubComp::new(pkid))
+}
+
+fn suback(pkid: u16) -> mqtt::Packet {
+    let granted = mqtt::SubscribeReasonCode::Success(Q2);
+    mqtt::Packet::SubAck(mqtt::SubAck::new(pkid, vec![granted]))
+}
+
+/// A node "n" at `A`, connected, subscribed by the short name "ab".
+fn subscribed(clean: bool) -> Bench {
+    let mut t = Bench::new();
+    t.connected(A, "n", clean);
+    let filter = Filter::Short(*b"ab");
+    t.node(
+        A,
+        Packet::Subscribe {
+            dup: false,
+            qos: QoS::ExactlyOnce,
+            msg_id: MsgId(9),
+            filter,
+        },
+    );
+    let mut subscribe = mqtt::Subscribe::new("ab", Q2);
+    subscribe.pkid = 1;
+    t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))])
+        .broker("n", &[suback(1)]);
+    let code = ReturnCode::Accepted;
+    let topic_id = TopicId(u16::from_be_bytes(*b"ab"));
+    let suback = Packet::SubAck {
+        qos: QoS::ExactlyOnce,
+        topic_id,
+        msg_id: MsgId(9),
+        code,
+    };
+    t.sends([(A, suback)]);
+    t
+}
+
+#[test]
+fn the_broker_gets_what_the_node_is() {
+    let mut t = Bench::new();
+    t.node(A, connect("n", false));
+    let [connect] = &t.connects()[..] else {
+        panic!("one CONNECT")
+    };
+    assert_eq!((&*connect.client_id, connect.clean_session), ("n", false));
+    assert_eq!(
+        connect.keep_alive, 120,
+        "the gateway's own, whatever the node's"
+    );
+    assert_eq!((&connect.last_will, &connect.login), (&None, &None));
+}
+
+#[test]
+fn refusals_become_return_codes() {
+    let cases = [
+        (ConnectReturnCode::RefusedProtocolVersion, NOT_SUPPORTED),
+        (ConnectReturnCode::BadClientId, NOT_SUPPORTED),
+        (ConnectReturnCode::BadUserNamePassword, NOT_SUPPORTED),
+        (ConnectReturnCode::NotAuthorized, NOT_SUPPORTED),
+    ];
+    for (code, connack) in cases {
+        let mut t = Bench::new();
+        t.broker = Broker::Refuses(code);
+        t.node(A, connect("n", true)).sends([(A, connack)]);
+        assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+    }
+}
+
+/// Congestion makes a node wait for more than five minutes: not for a broker that restarts (I-35).
+#[test]
+fn a_broker_that_is_away_is_tried_for_a_while() {
+    for broker in [
+        Broker::Down,
+        Broker::Stalls,
+        Broker::Refuses(ConnectReturnCode::ServiceUnavailable),
+    ] {
+        let mut t = Bench::new();
+        t.broker = broker;
+        t.node(A, connect("n", true)).sends([]).at(9_999).sends([]);
+        t.at(10_000).sends([(A, CONGESTION)]).at(60_000).sends([]);
+        assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+        let mut t = Bench::new();
+        t.broker = broker;
+        t.node(A, connect("n", true)).at(4_000).sends([]);
+        t.broker = FORGETFUL;
+        t.at(9_999).sends([(A, CONNACK)]);
+    }
+}
+
+#[test]
+fn attempts_become_rarer() {
+    let mut t = Bench::new();
+    t.connected(A, "n", true);
+    t.broker = Broker::Refuses(ConnectReturnCode::ServiceUnavailable);
+    t.cut("n").at(29_000).sends([]);
+    let attempts = t.connects().len();
+    assert!((4..=9).contains(&attempts), "{attempts} attempts in 29 s");
+}
+
+#[test]
+fn the_gateway_pings_the_broker_by_itself() {
+    let mut t = Bench::new();
+    t.connected(A, "n", true)
+        .node(A, SLEEP)
+        .sends([(A, DISCONNECT)]);
+    t.at(119_999)
+        .tells_broker([])
+        .at(120_000)
+        .tells_broker([("n", mqtt::Packet::PingReq)]);
+    t.at(120_100)
+        .broker("n", &[mqtt::Packet::PingResp])
+        .at(239_999)
+        .tells_broker([]);
+    t.at(240_000).tells_broker([("n", mqtt::Packet::PingReq)]);
+    assert_eq!(t.closed(), []);
+    // The broker stalls: the connection is replaced.
+    t.at(245_000);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Aborted)]);
+    t.at(246_000);
+    assert_eq!(t.connects().len(), 1);
+}
+
+#[test]
+fn a_short_outage_goes_unnoticed() {
+    let mut t = subscribed(false);
+    t.broker = Broker::Down;
+    t.at(1_000)
+        .cut("n")
+        .node(A, PINGREQ)
+        .sends([(A, Packet::PingResp)]);
+    t.at(10_000)
+        .node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))
+        .sends([]);
+    t.broker = UP;
+    t.at(29_000)
+        .tells_broker([("n", mqtt_publish("ab", Q1, 2, b"x"))])
+        .sends([]);
+    t.broker("n", &[mqtt_puback(2)])
+        .sends([(A, puback(SHORT, 1))]);
+}
+
+#[test]
+fn after_the_grace_time_the_node_is_told() {
+    let mut t = subscribed(true);
+    t.broker = Broker::Down;
+    t.at(1_000)
+        .cut("n")
+        .at(30_999)
+        .sends([])
+        .at(31_000)
+        .sends([(A, DISCONNECT)]);
+    assert_eq!(t.gateway.sessions(), 0);
+}
+
+#[test]
+fn a_publish_cut_off_is_repeated_with_dup_and_its_id() {
+    let mut t = subscribed(false);
+    let packet = mqtt_publish("ab", Q1, 2, b"x");
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))
+        .tells_broker([("n", packet.clone())]);
+    t.broker = UP;
+    t.cut("n").at(2_000).tells_broker([("n", mqtt_dup(packet))]);
+    t.broker("n", &[mqtt_puback(2)])
+        .sends([(A, puback(SHORT, 1))]);
+}
+
+#[test]
+fn a_broker_that_forgot_gets_the_publish_anew_and_the_subscriptions() {
+    let mut t = subscribed(true);
+    let packet = mqtt_publish("ab", Q1, 2, b"x");
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))
+        .tells_broker([("n", packet.clone())]);
+    t.broker = FORGETFUL;
+    let mut subscribe = mqtt::Subscribe::new("ab", Q2);
+    subscribe.pkid = 3;
+    t.cut("n").at(2_000);
+    t.tells_broker([("n", packet), ("n", mqtt::Packet::Subscribe(subscribe))]);
+    t.broker("n", &[suback(3), mqtt_puback(2)])
+        .sends([(A, puback(SHORT, 1))]);
+}
+
+#[test]
+fn qos2_up_is_cut_at_every_step_and_published_once() {
+    for step in 0..4 {
+        let mut t = subscribed(false);
+        t.broker = UP;
+        let packet = mqtt_publish("ab", Q2, 2, b"x");
+        let node_pubrec = Packet::PubRec { msg_id: MsgId(1) };
+        let node_pubrel = Packet::PubRel { msg_id: MsgId(1) };
+        t.node(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))
+            .tells_broker([("n", packet.clone())]);
+        if step == 0 {
+            t.cut("n").at(2_000).tells_broker([("n", mqtt_dup(packet))]);
+        }
+        t.broker("n", &[pubrec(2)]).sends([(A, node_pubrec)]);
+        if step == 1 {
+            t.cut("n").at(2_000).tells_broker([]);
+        }
+        t.node(A, node_pubrel).tells_broker([("n", pubrel(2))]);
+        if step == 2 {
+            t.cut("n").at(2_000).tells_broker([("n", pubrel(2))]);
+        }
+        t.broker("n", &[pubcomp(2)])
+            .sends([(A, Packet::PubComp { msg_id: MsgId(1) })]);
+        if step == 3 {
+            t.cut("n").at(2_000).tells_broker([]);
+        }
+    }
+}
+
+#[test]
+fn a_message_the_broker_repeats_is_delivered_once() {
+    let mut t = subscribed(false);
+    t.broker = UP;
+    let message = mqtt_publish("ab", Q1, 7, b"x");
+    t.broker("n", std::slice::from_ref(&message));
+    t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))]);
+    // Cut before the node has answered: the session still has it.
+    t.cut("n")
+        .at(1_000)
+        .broker("n", &[mqtt_dup(message.clone())])
+        .sends([]);
+    t.node(A, puback(SHORT, 1))
+        .tells_broker([("n", mqtt_puback(7))]);
+}
+
+#[test]
+fn an_acknowledgement_during_the_outage_answers_the_repetition() {
+    for qos in [Q1, Q2] {
+        let mut t = subscribed(false);
+        let message = mqtt_publish("ab", qos, 7, b"x");
+        t.broker("n", std::slice::from_ref(&message));
+        t.broker = Broker::Down;
+        t.cut("n");
+        let (answer, expected) = match qos {
+            Q2 => (Packet::PubRec { msg_id: MsgId(1) }, pubrec(7)),
+            _ => (puback(SHORT, 1), mqtt_puback(7)),
+        };
+        t.node(A, answer).tells_broker([]);
+        t.broker = UP;
+        t.at(5_000)
+            .broker("n", &[mqtt_dup(message)])
+            .tells_broker([("n", expected)]);
+    }
+}
+
+#[test]
+fn qos2_down_is_delivered_once_whatever_the_broker_repeats() {
+    let mut t = subscribed(false);
+    t.broker = UP;
+    let message = mqtt_publish("ab", Q2, 7, b"x");
+    t.broker("n", std::slice::from_ref(&message));
+    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+    t.node(A, Packet::PubRec { msg_id: MsgId(1) });
+    t.sends([(A, Packet::PubRel { msg_id: MsgId(1) })])
+        .tells_broker([("n", pubrec(7))]);
+    t.cut("n").at(1_000).broker("n", &[mqtt_dup(message)]);
+    t.tells_broker([("n", pubrec(7))]).sends([]);
+    t.broker("n", &[pubrel(7)])
+        .tells_broker([("n", pubcomp(7))]);
+    t.broker("n", &[pubrel(7)])
+        .tells_broker([("n", pubcomp(7))])
+        .sends([]);
+    t.node(A, Packet::PubComp { msg_id: MsgId(1) });
+}
+
+#[test]
+fn an_acknowledgement_for_a_forgotten_session_is_not_sent() {
+    let mut t = subscribed(false);
+    t.broker = FORGETFUL;
+    t.broker("n", &[mqtt_publish("ab", Q1, 7, b"x")]);
+    t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))]);
+    t.cut("n").at(1_000);
+    let mut subscribe = mqtt::Subscribe::new("ab", Q2);
+    subscribe.pkid = 2;
+    t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
+    // 7 may be another message there.
+    t.node(A, puback(SHORT, 1)).tells_broker([]);
+}
+
+#[test]
+fn a_node_that_leaves_says_goodbye_to_the_broker() {
+    let mut t = subscribed(true);
+    t.node(A, DISCONNECT)
+        .tells_broker([("n", mqtt::Packet::Disconnect)]);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
+}
+
+/// A broker that accepts, answers nothing and cuts must not make requests pile up.
+#[test]
+fn subscribing_again_does_not_pile_up() {
+    let mut t = subscribed(true);
+    for round in 1..=5 {
+        t.cut("n").at(round * 61_000);
+        let mut subscribe = mqtt::Subscribe::new("ab", Q2);
+        subscribe.pkid = 1 + round as u16;
+        t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
+        t.node(A, PINGREQ).sends([(A, Packet::PingResp)]);
+    }
+}
+
+#[test]
+fn a_lost_node_is_closed_without_disconnect_so_that_its_will_is_published() {
+    let mut t = Bench::new();
+    let packet = Packet::Connect {
+        will: false,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "n",
+    };
+    t.node(A, packet).sends([(A, CONNACK)]);
+    t.at(100_000).sends([(A, PINGREQ)]).tells_broker([]);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
+}
+
+#[test]
+fn a_new_clean_connect_leaves_the_old_session_first() {
+    let mut t = subscribed(true);
+    t.at(100_000)
+        .node(A, connect("n", true))
+        .tells_broker([("n", mqtt::Packet::Disconnect)]);
+    assert_eq!(t.connects().len(), 0, "the old one is not closed yet");
+    t.cut("n").sends([(A, CONNACK)]);
+    assert_eq!(t.connects().len(), 1);
+    // A broker that does not close is not waited for.
+    t.at(200_000)
+        .tells_broker([])
+        .node(A, connect("n", true))
+        .sends([]);
+    t.at(201_000).sends([(A, CONNACK)]);
+}
+
+#[test]
+fn a_congested_connection_holds_back_and_drops_qos0() {
+    let mut t = subscribed(true);
+    t.congest("n", true);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"lost"))
+        .tells_broker([]);
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"kept"))
+        .tells_broker([]);
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
+    t.congest("n", false)
+        .tells_broker([("n", mqtt_publish("ab", Q1, 2, b"kept"))]);
+    t.congest("n", false).tells_broker([]);
+}
+
+#[test]
+fn a_broker_that_talks_nonsense_is_left() {
+    for octets in [
+        &b"\x00\x00"[..],
+        b"\xff\xff\xff\xff\xff\xff",
+        b"\x10\x00",
+        b"\x82\x00",
+        b"\x20\x02\x00\x00",
+    ] {
+        let mut t = subscribed(true);
+        t.broker_raw("n", octets);
+        assert_eq!(
+            t.closed(),
+            [("n".to_owned(), Closed::Aborted)],
+            "{octets:?}"
+        );
+        t.at(1_000);
+        assert_eq!(t.connects().len(), 1);
+    }
+    let mut t = Bench::new();
+    t.broker = Broker::Stalls;
+    t.node(A, connect("n", true)).broker_raw("n", b"\xd0\x00");
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Aborted)]);
+}
+
+#[test]
+fn a_message_larger_than_any_link_is_acknowledged_and_dropped() {
+    let mut t = subscribed(true);
+    let huge = mqtt_publish("ab", Q1, 7, &vec![0; 300_000]);
+    let small = mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b"x");
+    t.broker("n", &[huge, small])
+        .tells_broker([("n", mqtt_puback(7))]);
+    t.sends([(A, publish(SHORT, QoS::AtMostOnce, 0, b"x"))]);
+    assert_eq!(t.gateway.stats().drops[Drop::TooLarge], 1);
+}
+
+#[test]
+fn large_payloads_pass() {
+    let mut t = subscribed(true);
+    let payload = vec![7; 60_000];
+    t.broker(
+        "n",
+        &[mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, &payload)],
+    );
+    t.sends([(A, publish(SHORT, QoS::AtMostOnce, 0, &payload))]);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, &payload));
+    t.tells_broker([(
+        "n",
+        mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, &payload),
+    )]);
+}
+
+/// What the queue had no room for comes back on the next connection.
+#[test]
+fn postponed_messages_are_recalled() {
+    let mut settings = settings();
+    settings.session.queue = 1;
+    let mut t = Bench::with(settings);
+    t.broker = UP;
+    t.connected(A, "n", false);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b""))
+        .tells_broker([("n", mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b""))]);
+    let second = mqtt_publish("ab", Q1, 8, b"2");
+    t.broker("n", &[mqtt_publish("ab", Q1, 7, b"1"), second.clone()]);
+    t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 1, b"1"))]);
+    t.node(A, puback(SHORT, 1));
+    t.tells_broker([("n", mqtt_puback(7)), ("n", mqtt::Packet::Disconnect)]);
+    t.cut("n").broker("n", &[mqtt_dup(second)]);
+    t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 2, b"2"))]);
+    t.node(A, puback(SHORT, 2))
+        .tells_broker([("n", mqtt_puback(8))]);
+}
+
+#[test]
+fn shutting_down_closes_everything_in_order() {
+    let mut t = subscribed(true);
+    t.connected(B, "sleeper", false)
+        .node(B, SLEEP)
+        .sends([(B, DISCONNECT)]);
+    t.shut_down().sends([(A, DISCONNECT)]);
+    t.tells_broker([
+        ("n", mqtt::Packet::Disconnect),
+        ("sleeper", mqtt::Packet::Disconnect),
+    ]);
+    assert_eq!(t.open_connections(), 0);
+}
+
+#[test]
+fn dup_of_the_node_is_not_the_brokers_business() {
+    let mut t = subscribed(true);
+    let Packet::Publish(packet) = publish(SHORT, QoS::AtLeastOnce, 5, b"x") else {
+        unreachable!()
+    };
+    t.node(
+        A,
+        Packet::Publish(Publish {
+            dup: true,
+            ..packet
+        }),
+    );
+    t.tells_broker([("n", mqtt_publish("ab", Q1, 2, b"x"))]);
+}
