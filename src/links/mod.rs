@@ -2,4 +2,6 @@
 
 pub mod framing;
 #[cfg(feature = "daemon")]
+pub mod serial;
+#[cfg(feature = "daemon")]
 pub mod udp;
