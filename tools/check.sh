@@ -42,6 +42,18 @@ installs_what_the_tests_need() {
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 }
 
+# After `cargo run` of the gateway, that of the tool shall not build the same crates with other
+# features once more: what the tool has of its own is itself and signal-hook.
+the_tool_shares_the_gateways_crates() {
+    local own
+    own=$(comm -13 <(crates mqtt-sn-gateway) <(crates mqtt-sn) | grep -v -e '^mqtt-sn ' -e '^signal-hook ')
+    [ -z "$own" ] || { printf 'built twice:\n%s\n' "$own"; return 1; }
+}
+
+crates() {
+    cargo tree --locked -p "$1" -e normal,build -f '{p} {f}' --prefix none --no-dedupe | sort -u
+}
+
 # Counts each test instead of the step; a run that ends without results counts as one failure.
 tests() {
     printf '\n== %s\n' "$*"
@@ -62,8 +74,9 @@ step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 # The core alone: no socket, no clock, no async.
 step cargo check --lib --no-default-features --locked
-# The node tool as a user builds it, without the gateway's features.
-step cargo check -p mqtt-sn --locked
+# The node tool without the gateway's features.
+step cargo check -p mqtt-sn --no-default-features --locked
+step the_tool_shares_the_gateways_crates
 step cargo build --workspace --locked
 tests cargo test --workspace --locked --no-fail-fast
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
