@@ -1,7 +1,7 @@
 //! Sessions with their broker connections, found by peer and by client id.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,8 +22,8 @@ pub(super) struct Nodes {
     by_client: HashMap<Arc<str>, usize>,
     /// Earliest known time a node wants to act; lazily corrected when it comes.
     wakeups: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Sessions that ended but are kept, oldest first; stale entries are skipped.
-    kept: VecDeque<usize>,
+    /// Sessions that are over but kept, by the time they ended.
+    kept: BTreeSet<(Instant, usize)>,
     /// Reused from call to call.
     buffers: Buffers,
 }
@@ -38,6 +38,8 @@ struct Node {
     link: LinkId,
     /// The earliest entry it has among the wake-ups.
     wakes_at: Option<Instant>,
+    /// The entry it has among the kept ones.
+    kept_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -287,11 +289,16 @@ impl Nodes {
             self.remove(key);
             return;
         }
-        if node.session.is_over()
-            && let Some((peer, _)) = node.binding.take()
-        {
-            self.by_peer.remove(&peer);
-            self.kept.push_back(key);
+        if node.session.is_over() {
+            if let Some((peer, _)) = node.binding.take() {
+                self.by_peer.remove(&peer);
+            }
+            if node.kept_since.is_none() {
+                node.kept_since = Some(now);
+                self.kept.insert((now, key));
+            }
+        } else if let Some(since) = node.kept_since.take() {
+            self.kept.remove(&(since, key));
         }
         self.schedule(key, core);
     }
@@ -306,6 +313,13 @@ impl Nodes {
         if node.wakes_at.is_none_or(|at| due < at) {
             node.wakes_at = Some(due);
             self.wakeups.push(Reverse((due, key)));
+        }
+        // Entries that an earlier one has overtaken stay until their time, which may be a day away.
+        if self.wakeups.len() > 4 * self.nodes.len() + 64 {
+            let entries = self.nodes.iter();
+            self.wakeups = entries
+                .filter_map(|(key, node)| node.wakes_at.map(|at| Reverse((at, key))))
+                .collect();
         }
     }
 
@@ -399,6 +413,7 @@ impl Nodes {
             binding: None,
             link,
             wakes_at: None,
+            kept_since: None,
         });
         self.by_client.insert(client_id, key);
         Some(key)
@@ -406,22 +421,19 @@ impl Nodes {
 
     /// Makes room by forgetting the session that has been over for the longest time.
     fn evict_oldest_kept(&mut self) -> bool {
-        while let Some(key) = self.kept.pop_front() {
-            if self
-                .nodes
-                .get(key)
-                .is_some_and(|node| node.session.is_over())
-            {
-                self.remove(key);
-                return true;
-            }
+        let oldest = self.kept.first().copied();
+        if let Some((_, key)) = oldest {
+            self.remove(key);
         }
-        false
+        oldest.is_some()
     }
 
     fn remove(&mut self, key: usize) {
         let node = self.nodes.remove(key);
         self.by_client.remove(node.session.client_id());
+        if let Some(since) = node.kept_since {
+            self.kept.remove(&(since, key));
+        }
         if let Some((peer, _)) = node.binding {
             self.by_peer.remove(&peer);
         }

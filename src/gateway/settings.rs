@@ -125,7 +125,8 @@ pub struct SessionSettings {
     pub uplink_window: usize,
     /// Most QoS 0 messages held for one node; the oldest goes first (I-16).
     pub queue_qos0: usize,
-    /// Most payload and topic octets of QoS 0 messages held for one node.
+    /// Most payload and topic octets of QoS 0 messages held for one node; a single message is held
+    /// whatever its size.
     pub queue_qos0_bytes: usize,
     /// Most QoS 1 and 2 messages held for one node; the broker keeps the others.
     pub queue: usize,

@@ -96,12 +96,12 @@ impl Session {
         self.connect = content;
         self.orphaned = false;
         self.will_update = None;
-        self.requests = SubscriptionRequests::default();
         if content.clean_session {
             self.forget(cx);
         } else {
             self.downlink.interrupt();
             if !wakes {
+                self.requests = SubscriptionRequests::default();
                 self.registry.unconfirm_all();
             }
             if self.registry.is_empty() {
@@ -129,11 +129,17 @@ impl Session {
         }
         self.state = State::Connecting(Connecting::Upstream);
         self.established = None;
+        self.request_connection(wanted, cx);
+    }
+
+    /// Asks the broker for a connection in place of the one there is.
+    pub(super) fn request_connection(&mut self, wanted: Established, cx: &mut Context<'_>) {
         cx.requests.push(Request::Connect(ConnectOptions {
             client_id: self.client_id.clone(),
             clean_session: wanted.clean_session,
-            will: wanted.will,
+            will: wanted.will.clone(),
         }));
+        self.requested = Some(wanted);
     }
 
     pub(super) fn handle_connected(&mut self, session_present: bool, cx: &mut Context<'_>) {
@@ -141,10 +147,7 @@ impl Session {
             cx.requests.push(Request::Disconnect);
             return;
         }
-        self.established = Some(Established {
-            clean_session: self.connect.clean_session,
-            will: self.will.clone(),
-        });
+        self.established.clone_from(&self.requested);
         if !session_present {
             self.resubscribe(cx);
         }
@@ -203,6 +206,7 @@ impl Session {
         self.predefined.clear();
         self.uses_short_names = false;
         self.subscriptions.clear();
+        self.requests = SubscriptionRequests::default();
         self.uplink.clear();
         self.downlink.clear(cx.budget);
     }

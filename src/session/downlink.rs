@@ -42,6 +42,8 @@ struct Exchange {
     since: Instant,
     /// REGACK "congestion" came this often (I-12).
     congested: u32,
+    /// Wake-ups in which the node did not answer it (I-17).
+    failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,9 @@ impl Downlink {
     pub(super) fn freeze(&mut self) {
         self.retry_at = None;
         self.paused = false;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.repeats = 0;
+        }
     }
 
     /// The node connects anew: what it was asked is asked again from the start.
@@ -260,6 +265,7 @@ impl Session {
             second_round: false,
             since: cx.now,
             congested: 0,
+            failures: 0,
         });
     }
 
@@ -401,6 +407,7 @@ impl Session {
                     second_round: false,
                     since: cx.now,
                     congested: 0,
+                    failures: 0,
                 };
                 self.acknowledge_head(cx);
                 self.send_exchange(Repetition::No, cx);
@@ -471,14 +478,14 @@ impl Session {
     /// The node went silent in mid-flush: the message waits for its next wake-up (I-17).
     fn fail_flush(&mut self, cx: &mut Context<'_>) {
         if let Some(exchange) = &mut self.downlink.exchange {
-            exchange.repeats = 0;
-        }
-        let attempts = cx.settings.delivery_attempts;
-        let head = self.downlink.queue.front_mut();
-        if let Some(head) = head {
-            head.failures += 1;
-            if head.failures >= attempts {
-                self.discard_head(Drop::Undeliverable, cx);
+            exchange.failures += 1;
+            if exchange.failures >= cx.settings.delivery_attempts {
+                match exchange.step {
+                    Step::Releasing => self.end_exchange(),
+                    Step::Registering(_) | Step::Publishing(_) => {
+                        self.discard_head(Drop::Undeliverable, cx);
+                    }
+                }
             }
         }
         self.fall_asleep(cx);
@@ -499,10 +506,16 @@ impl Session {
         }
     }
 
-    /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25).
+    /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25). PUBACK does not
+    /// say of which type the id is, but no id is both normal and pre-defined (I-08).
     fn handle_stray_puback(&mut self, topic_id: TopicId, code: ReturnCode, cx: &mut Context<'_>) {
-        if code == ReturnCode::InvalidTopicId && self.registry.name(topic_id).is_some() {
+        if code != ReturnCode::InvalidTopicId {
+            return cx.unexpected();
+        }
+        if self.registry.name(topic_id).is_some() {
             self.registry.set(topic_id, Registration::Unconfirmed);
+        } else if let Some(name) = self.used_predefined(topic_id) {
+            self.forget_addressing(&name, Topic::Predefined(topic_id));
         } else {
             cx.unexpected();
         }

@@ -42,6 +42,8 @@ pub struct Session {
     connect: ConnectContent,
     /// When CONNACK went out, until the node says something else (I-02).
     answered: Option<Answered>,
+    /// What the broker was last asked for.
+    requested: Option<Established>,
     /// What the broker's connection was opened with; `None` while there is none.
     established: Option<Established>,
     /// The broker is gone for good while the node slept: tell it at its next contact (I-36).
@@ -115,6 +117,7 @@ impl Session {
             state: State::Disconnected,
             connect: ConnectContent::default(),
             answered: None,
+            requested: None,
             established: None,
             orphaned: false,
             will: None,

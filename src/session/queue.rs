@@ -31,8 +31,6 @@ pub(super) struct Queued {
     pub(super) msg_id: Option<MsgId>,
     /// Whether the node rejected the topic id once and was told a new one (I-25).
     pub(super) readdressed: bool,
-    /// Wake-ups in which the node did not acknowledge it (I-17).
-    pub(super) failures: u32,
 }
 
 /// The queue has no room for a message of QoS 1 or 2.
@@ -60,8 +58,10 @@ impl Queue {
             }
             dropped += 1;
         }
-        let fits = self.qos0 < settings.queue_qos0
-            && self.qos0_octets + octets <= settings.queue_qos0_bytes;
+        // One always fits, however large: it waits for its REGISTER or SUBACK only.
+        let fits = self.qos0 == 0
+            || self.qos0 < settings.queue_qos0
+                && self.qos0_octets + octets <= settings.queue_qos0_bytes;
         if fits && budget.take(octets) {
             self.qos0 += 1;
             self.qos0_octets += octets;
@@ -150,7 +150,6 @@ impl From<Inbound> for Queued {
             delivery: inbound.delivery,
             msg_id: None,
             readdressed: false,
-            failures: 0,
         }
     }
 }

@@ -317,6 +317,21 @@ impl Session {
 }
 
 impl SubscriptionRequests {
+    /// Whether the node learns by a SUBACK to come that a name has a pre-defined id or a short form.
+    /// Names it subscribes to as such are marked in the registry.
+    pub(super) fn await_suback_of(&self, name: &str) -> bool {
+        self.pending.iter().any(|pending| {
+            let by_id = matches!(
+                pending.key.what,
+                What::Subscribe {
+                    by: SubscribedAs::Predefined(_) | SubscribedAs::Short(_),
+                    ..
+                }
+            );
+            by_id && *pending.key.filter == *name
+        })
+    }
+
     fn take(&mut self, request: RequestId) -> Option<Key> {
         let index = self
             .pending

@@ -92,8 +92,8 @@ impl Session {
 
     /// Returns the name of a pre-defined id, and remembers that the node uses it (I-10).
     pub(super) fn predefined_name(&mut self, id: TopicId, cx: &Context<'_>) -> Option<Arc<str>> {
-        if let Some((_, name)) = self.predefined.iter().find(|(used, _)| *used == id) {
-            return Some(name.clone());
+        if let Some(name) = self.used_predefined(id) {
+            return Some(name);
         }
         if id.is_reserved() {
             return None;
@@ -103,8 +103,18 @@ impl Session {
         Some(name)
     }
 
+    /// Returns the name of a pre-defined id the node has used.
+    pub(super) fn used_predefined(&self, id: TopicId) -> Option<Arc<str>> {
+        let mut used = self.predefined.iter();
+        used.find(|(used, _)| *used == id)
+            .map(|(_, name)| name.clone())
+    }
+
     /// Chooses how to address a message to the node, by what the node itself used (I-10).
     pub(super) fn addressing(&mut self, name: &Arc<str>, cx: &Context<'_>) -> Addressing {
+        if self.requests.await_suback_of(name) {
+            return Addressing::Hold;
+        }
         let subscribed = self
             .subscriptions
             .iter()

@@ -5,9 +5,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::connect::Connecting;
-use super::{Context, Session, State};
+use super::{Context, Established, Session, State};
 use crate::topics::is_valid_name;
-use crate::upstream::{ConnectOptions, Request, Will};
+use crate::upstream::{Request, Will};
 use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
 
 /// The question a connecting node has to answer.
@@ -151,11 +151,11 @@ impl Session {
         }
         self.will = wanted;
         self.will_update = Some(update);
-        cx.requests.push(Request::Connect(ConnectOptions {
-            client_id: self.client_id.clone(),
+        let wanted = Established {
             clean_session: false,
             will: self.will.clone(),
-        }));
+        };
+        self.request_connection(wanted, cx);
     }
 }
 

@@ -126,3 +126,23 @@ fn half_handshakes_are_forgotten() {
     t.at(60_000);
     assert_eq!(t.gateway.sessions(), 0);
 }
+
+/// Every goodbye of a node with `CleanSession` 0 left a note about a session that may be forgotten,
+/// and a wake-up a day ahead.
+#[test]
+fn connecting_over_and_over_leaves_nothing_behind() {
+    let mut t = Bench::new();
+    let mut ms = 0;
+    let mut footprint_after_cycles = || {
+        for _ in 0..200 {
+            ms += 60_000;
+            t.at(ms).connected(A, "n", false);
+            t.registered(A, "topic");
+            t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+        }
+        format!("{:?}", t.gateway).len()
+    };
+    let before = footprint_after_cycles();
+    let after = footprint_after_cycles();
+    assert!(after < before + 5_000, "{before} octets became {after}");
+}

@@ -100,3 +100,14 @@ fn nested_or_broken_encapsulation_is_dropped() {
     assert_eq!(t.gateway.sessions(), 0);
     assert_eq!(t.gateway.stats().drops[Drop::Malformed], 5);
 }
+
+#[test]
+fn the_reserved_topic_type_is_refused_through_the_forwarder() {
+    let unsubscribe = b"\x07\x14\x03\x00\x06\x00\x01";
+    let mut t = bench();
+    t.raw(A, &wrapped(b"\x01", CONNECT_N));
+    t.discard_sent();
+    t.raw(A, &wrapped(b"\x01", unsubscribe));
+    let unsuback = wrapped(b"\x01", b"\x04\x15\x00\x06");
+    t.sends_raw([(A, &unsuback)]);
+}

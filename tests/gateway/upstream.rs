@@ -1,7 +1,9 @@
 //! The connections to the broker: order, loss, return [S 8.1; I-15, I-35, I-36].
 
 use mqtt_sn_gateway::stats::Drop;
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+use mqtt_sn_gateway::wire::{
+    Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId, WillTopic,
+};
 use rumqttc::mqttbytes::v4::{self as mqtt, ConnectReturnCode};
 
 use crate::support::*;
@@ -262,7 +264,7 @@ fn an_acknowledgement_during_the_outage_answers_the_repetition() {
         t.cut("n");
         let (answer, expected) = match qos {
             Q2 => (Packet::PubRec { msg_id: MsgId(1) }, pubrec(7)),
-            _ => (puback(SHORT, 1), mqtt_puback(7)),
+            rumqttc::QoS::AtMostOnce | Q1 => (puback(SHORT, 1), mqtt_puback(7)),
         };
         t.node(A, answer).tells_broker([]);
         t.broker = UP;
@@ -474,4 +476,72 @@ fn dup_of_the_node_is_not_the_brokers_business() {
         }),
     );
     t.tells_broker([("n", mqtt_publish("ab", Q1, 2, b"x"))]);
+}
+
+/// The gateway kept the packet id of a message whose node had gone, took the broker's repetition for
+/// a message still under way, and the node never got it.
+#[test]
+fn what_a_node_leaves_unacknowledged_comes_again_with_its_next_connection() {
+    for qos in [Q1, Q2] {
+        let mut t = subscribed(false);
+        let message = mqtt_publish("ab", qos, 7, b"x");
+        t.broker("n", std::slice::from_ref(&message));
+        let first = delivered(qos, 1);
+        t.sends([(A, first)]);
+        t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+        t.broker = UP;
+        t.at(1_000).connected(A, "n", false);
+        t.broker("n", &[mqtt_dup(message)])
+            .sends([(A, delivered(qos, 2))]);
+    }
+}
+
+#[test]
+fn what_a_lost_node_did_not_acknowledge_comes_again_with_its_next_connection() {
+    let mut t = subscribed(false);
+    let message = mqtt_publish("ab", Q1, 7, b"x");
+    t.broker("n", std::slice::from_ref(&message)).at(60_000);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
+    t.discard_sent();
+    t.broker = UP;
+    t.connected(A, "n", false);
+    t.broker("n", &[mqtt_dup(message)])
+        .sends([(A, delivered(Q1, 2))]);
+}
+
+/// A broker publishes the Will of a CONNECT it has read when the connection breaks, also before its
+/// CONNACK: a plain DISCONNECT of the node must reach it.
+#[test]
+fn disconnect_before_connack_publishes_no_will() {
+    let mut t = Bench::with_broker(settings(), Broker::Stalls);
+    let connect = Packet::Connect {
+        will: true,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 600,
+        client_id: "n",
+    };
+    let topic = WillTopic {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "gone",
+    };
+    t.node(A, connect)
+        .node(A, Packet::WillTopic(Some(topic)))
+        .node(A, Packet::WillMsg { message: b"n" })
+        .sends([(A, Packet::WillTopicReq), (A, Packet::WillMsgReq)]);
+    assert_eq!(t.connects().len(), 1);
+    t.node(A, DISCONNECT)
+        .sends([(A, DISCONNECT)])
+        .tells_broker([("n", mqtt::Packet::Disconnect)]);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
+}
+
+fn delivered(qos: rumqttc::QoS, msg_id: u16) -> Packet<'static> {
+    let qos = match qos {
+        rumqttc::QoS::AtMostOnce => QoS::AtMostOnce,
+        Q1 => QoS::AtLeastOnce,
+        Q2 => QoS::ExactlyOnce,
+    };
+    publish(SHORT, qos, msg_id, b"x")
 }

@@ -186,6 +186,69 @@ fn a_node_silent_in_the_flush_gets_the_message_at_its_next_wake_up() {
         .sends([Packet::PingResp]);
 }
 
+/// Repetitions made before the node fell asleep counted against its next wake-up.
+#[test]
+fn every_wake_up_has_all_repetitions() {
+    let mut t = Timeline::connected();
+    let a = Topic::Normal(t.at(1).subscribed("a"));
+    let again = dup(publish(a, Q1, 1, b"1"));
+    t.at(1_000)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(a, Q1, 1, b"1")]);
+    for repeat in 1..=N_RETRY {
+        t.at(1_000 + repeat * T_RETRY).sends([again]);
+    }
+    t.at(32_000).node(sleep(600)).sends([DISCONNECT]);
+    t.at(100_000).node(WAKE).sends([again]);
+    for repeat in 1..=N_RETRY {
+        t.at(100_000 + repeat * T_RETRY).sends([again]);
+    }
+    t.at(100_000 + (N_RETRY + 1) * T_RETRY).is(Status::Asleep);
+}
+
+/// The node took a QoS 2 message but never completes it. The failed wake-ups counted against the
+/// message behind it, which was dropped without ever having been sent.
+#[test]
+fn a_release_nobody_completes_does_not_cost_the_next_message() {
+    let (mut t, a) = asleep();
+    t.settings.delivery_attempts = 2;
+    t.at(2_000)
+        .broker(message("a", Q2, 7, b"1"))
+        .broker(message("a", Q1, 8, b"2"));
+    t.at(3_000).node(WAKE).sends([publish(a, Q2, 1, b"1")]);
+    t.node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+    for repeat in 1..=N_RETRY {
+        t.at(3_000 + repeat * T_RETRY).sends([pubrel(1)]);
+    }
+    t.at(3_000 + (N_RETRY + 1) * T_RETRY).is(Status::Asleep);
+    t.at(100_000).node(WAKE).sends([pubrel(1)]);
+    for repeat in 1..=N_RETRY {
+        t.at(100_000 + repeat * T_RETRY).sends([pubrel(1)]);
+    }
+    t.at(100_000 + (N_RETRY + 1) * T_RETRY).is(Status::Asleep);
+    t.at(200_000).node(WAKE).sends([publish(a, Q1, 2, b"2")]);
+}
+
+/// A SUBSCRIBE of a sleeper was forgotten when the node connected to wake up: no SUBACK, and an id
+/// that stayed unusable with all messages behind it.
+#[test]
+fn a_subscribe_under_way_survives_the_connect_that_ends_the_sleep() {
+    let (mut t, _) = asleep();
+    t.at(2_000).node(subscribe(5, Q1, Filter::Name("b")));
+    let request = t.request_id();
+    t.at(2_100)
+        .connects(content(false, false, 600))
+        .sends([CONNACK]);
+    t.at(2_200).broker(Event::Subscribed {
+        id: request,
+        granted: Some(Q1),
+    });
+    let b = TopicId(asleep().1.octets().0 + 1);
+    t.sends([suback(Q1, b, 5, ACCEPTED)]);
+    t.broker(message("b", Q1, 7, b"1"))
+        .sends([publish(Topic::Normal(b), Q1, 1, b"1")]);
+}
+
 #[test]
 fn a_register_silent_in_the_flush_is_repeated_at_the_next_wake_up() {
     let (mut t, a) = asleep();

@@ -140,6 +140,32 @@ fn messages_wait_for_the_suback() {
     ]);
 }
 
+/// Zephyr's client learns ids of every kind from SUBACK and rejects what comes before it.
+#[test]
+fn messages_on_predefined_ids_and_short_names_wait_for_the_suback() {
+    let cases = [
+        (
+            Filter::Predefined(TopicId(2)),
+            "predef/two",
+            Topic::Predefined(TopicId(2)),
+        ),
+        (Filter::Short(*b"zz"), "zz", Topic::Short(*b"zz")),
+    ];
+    for (filter, name, topic) in cases {
+        let mut t = Timeline::connected();
+        t.at(1).node(subscribe(5, QoS::AtLeastOnce, filter));
+        let id = t.request_id();
+        t.at(2)
+            .broker(message(name, QoS::AtLeastOnce, 7, b"early"))
+            .nothing_more();
+        t.at(3).broker(granted(id, QoS::AtLeastOnce));
+        t.sends([
+            suback(QoS::AtLeastOnce, topic.octets(), 5, ACCEPTED),
+            publish(topic, QoS::AtLeastOnce, 1, b"early"),
+        ]);
+    }
+}
+
 #[test]
 fn too_many_open_requests_are_congestion() {
     let mut t = Timeline::connected();

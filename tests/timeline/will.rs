@@ -307,3 +307,21 @@ fn an_impossible_update_is_rejected() {
         code: ReturnCode::NotSupported,
     }]);
 }
+
+/// The broker's answer to an earlier CONNECT was taken for the present one's: the node was told that
+/// its session persists although the broker had made it a clean one.
+#[test]
+fn an_answer_to_an_earlier_connect_does_not_serve_the_present_one() {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(false, true, 60))
+        .asks([connect_request(true)]);
+    t.at(10)
+        .connects(content(true, false, 60))
+        .sends([Packet::WillTopicReq]);
+    t.at(20).broker(accepted()).nothing_more();
+    t.at(30)
+        .node(Packet::WillTopic(None))
+        .asks([connect_request(false)]);
+    t.at(40).broker(accepted()).sends([CONNACK]);
+}

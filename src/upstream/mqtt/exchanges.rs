@@ -349,6 +349,12 @@ impl Incoming {
         };
     }
 
+    /// The session has let go of everything it held: what the broker repeats is new to it again.
+    pub(super) fn let_go(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.held.clear();
+    }
+
     pub(super) fn arrived(&mut self, packet_id: u16, qos: QoS, dup: bool) -> Arrival {
         if qos == QoS::AtMostOnce {
             return Arrival::New(None);

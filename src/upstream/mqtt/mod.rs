@@ -205,12 +205,17 @@ impl Connection {
             Request::Postpone(delivery) => self.incoming.postpone(delivery),
             Request::Recall => self.recall(cx),
             Request::Disconnect => {
-                if self.is_up() {
+                self.incoming.let_go();
+                // Also before CONNACK: the broker may have the Will already.
+                if let Phase::Up { .. } | Phase::Handshake { .. } = self.phase {
                     self.send(&Packet::Disconnect, cx);
                 }
                 self.close(cx);
             }
-            Request::Abandon => self.close(cx),
+            Request::Abandon => {
+                self.incoming.let_go();
+                self.close(cx);
+            }
         }
     }
 
@@ -314,7 +319,7 @@ impl Connection {
 
     fn restart(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::Up { conn } => {
+            Phase::Up { conn } | Phase::Handshake { conn, .. } => {
                 self.send(&Packet::Disconnect, cx);
                 self.phase = Phase::Leaving {
                     conn,
@@ -322,7 +327,7 @@ impl Connection {
                 };
             }
             Phase::Leaving { .. } => {}
-            Phase::Opening { .. } | Phase::Handshake { .. } => {
+            Phase::Opening { .. } => {
                 self.abort(cx);
                 self.open(cx);
             }
@@ -558,10 +563,10 @@ impl Connection {
     /// Ends the connection after what is queued on it.
     fn close(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::Up { conn } | Phase::Leaving { conn, .. } => {
+            Phase::Handshake { conn, .. } | Phase::Up { conn } | Phase::Leaving { conn, .. } => {
                 cx.sockets.push(SocketRequest::Finish(conn));
             }
-            Phase::Opening { .. } | Phase::Handshake { .. } => self.abort(cx),
+            Phase::Opening { .. } => self.abort(cx),
             Phase::Idle | Phase::BackingOff { .. } => {}
         }
         self.phase = Phase::Idle;
