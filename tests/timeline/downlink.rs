@@ -453,9 +453,9 @@ fn a_large_qos0_message_waits_for_its_register() {
     let mut t = subscribed();
     t.at(10)
         .broker(message("new", Q0, 0, &LARGE))
-        .sends([register(TopicId(2), 1, "new")]);
-    t.node(regack(TopicId(2), 1, ACCEPTED)).sends([publish(
-        Topic::Normal(TopicId(2)),
+        .sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ACCEPTED)).sends([publish(
+        Topic::Normal(TopicId(3)),
         Q0,
         0,
         &LARGE,
