@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::bench;
 use crate::command::{decode, dump, ping, publish, search, subscribe};
 use crate::failure::Failure;
 
@@ -38,6 +39,8 @@ enum Command {
     Search(search::SearchArgs),
     /// Listen on a UDP port and print the packets that arrive
     Dump(dump::DumpArgs),
+    /// Measure a gateway
+    Bench(Box<bench::BenchArgs>),
     /// Print what packets given in hexadecimal say
     Decode(decode::DecodeArgs),
 }
@@ -54,6 +57,7 @@ impl Cli {
             Command::Ping(args) => ping::run(args),
             Command::Search(args) => search::run(args),
             Command::Dump(args) => dump::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Decode(args) => decode::run(args),
         }
     }

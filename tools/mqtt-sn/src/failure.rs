@@ -35,6 +35,21 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Says which of several nodes it happened to.
+    #[must_use]
+    pub fn of_node(self, id: &str) -> Self {
+        let named = |text: String| format!("{id}: {text}");
+        match self {
+            Self::Rejected(text) => Self::Rejected(named(text)),
+            Self::Usage(text) => Self::Usage(named(text)),
+            Self::NoAnswer(text) => Self::NoAnswer(named(text)),
+            Self::Socket(text) => Self::Socket(named(text)),
+            Self::Expectation(text) => Self::Expectation(named(text)),
+        }
+    }
+}
+
 impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         Self::from(failure.code())

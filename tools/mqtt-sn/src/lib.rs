@@ -7,12 +7,15 @@
 //! - [`net`]: sockets and the one loop that serves one node or ten thousand, the packet log, the
 //!   capture file, and faults made on purpose.
 //! - [`options`], [`failure`], [`print`]: what the commands share: letters, exit codes, output.
-//! - `command`: a file a verb.
+//! - [`broker`]: a small MQTT client that looks at the broker for what nodes did.
+//! - `command`: a file a verb; `bench`: figures.
 //! - [`cli`]: the command line.
 //!
 //! A datagram's path: socket -> [`net::Fleet`] -> (faults) -> [`session::Session`] -> an
 //! [`Event`](session::Event) -> the command. The way back is the same.
 
+mod bench;
+pub mod broker;
 pub mod cli;
 pub mod clock;
 mod command;

@@ -6,5 +6,5 @@ pub(crate) mod input;
 pub(crate) mod ping;
 pub(crate) mod publish;
 pub(crate) mod search;
-mod station;
+pub(crate) mod station;
 pub(crate) mod subscribe;

@@ -117,36 +117,7 @@ impl Station {
 
     /// Turns an event that ends the command into its failure.
     pub(crate) fn check(&self, event: &Event) -> Result<(), Failure> {
-        match event {
-            Event::Rejected { asked, code } => Err(rejected(self.gateway, asked, *code)),
-            Event::NoAnswer { asked, times } => {
-                let seconds = self.session().config().retry.as_secs_f64();
-                Err(Failure::NoAnswer(format!(
-                    "no answer from {}/udp to {asked} (sent {times} times, {seconds} s apart)",
-                    self.gateway
-                )))
-            }
-            Event::TooLong { asked } => Err(Failure::Usage(format!(
-                "{asked} is too long: a UDP datagram carries at most {MAX_DATAGRAM} octets"
-            ))),
-            Event::Kicked => Err(Failure::Rejected(format!(
-                "gateway {} ended the connection (DISCONNECT)",
-                self.gateway
-            ))),
-            Event::Abandoned { .. } => Err(Failure::NoAnswer(
-                "the connection ended before the message was acknowledged".into(),
-            )),
-            Event::Connected { .. }
-            | Event::Registered { .. }
-            | Event::Published { .. }
-            | Event::Subscribed { .. }
-            | Event::Unsubscribed { .. }
-            | Event::Message(_)
-            | Event::Pong { .. }
-            | Event::WillChanged
-            | Event::Asleep
-            | Event::Disconnected => Ok(()),
-        }
+        check(event, self.gateway, self.session())
     }
 
     /// Makes the failure for a time limit that ran out.
@@ -192,6 +163,40 @@ impl Station {
             eprintln!("mqtt-sn: no answer from {} yet, asking again", self.gateway);
         }
         self.repetitions = repeated;
+    }
+}
+
+/// Turns an event a node cannot go on after into its failure.
+pub(crate) fn check(event: &Event, gateway: SocketAddr, session: &Session) -> Result<(), Failure> {
+    match event {
+        Event::Rejected { asked, code } => Err(rejected(gateway, asked, *code)),
+        Event::NoAnswer { asked, times } => {
+            let seconds = session.config().retry.as_secs_f64();
+            Err(Failure::NoAnswer(format!(
+                "no answer from {}/udp to {asked} (sent {times} times, {seconds} s apart)",
+                gateway
+            )))
+        }
+        Event::TooLong { asked } => Err(Failure::Usage(format!(
+            "{asked} is too long: a UDP datagram carries at most {MAX_DATAGRAM} octets"
+        ))),
+        Event::Kicked => Err(Failure::Rejected(format!(
+            "gateway {} ended the connection (DISCONNECT)",
+            gateway
+        ))),
+        Event::Abandoned { .. } => Err(Failure::NoAnswer(
+            "the connection ended before the message was acknowledged".into(),
+        )),
+        Event::Connected { .. }
+        | Event::Registered { .. }
+        | Event::Published { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Message(_)
+        | Event::Pong { .. }
+        | Event::WillChanged
+        | Event::Asleep
+        | Event::Disconnected => Ok(()),
     }
 }
 

@@ -113,6 +113,18 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// Reads its stderr up to a line with this text in it.
+    pub(crate) fn error_line_with(&mut self, text: &str) {
+        let stderr = self.child().stderr.as_mut().expect("its errors");
+        let mut lines = BufReader::with_capacity(1, stderr);
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let length = lines.read_line(&mut line).expect("a line");
+            assert_ne!(length, 0, "ended before {text:?}");
+        }
+    }
+
     /// Waits for its end: exit code, stdout, stderr.
     pub(crate) fn ends(mut self) -> (i32, String, String) {
         let child = self.0.take().expect("it runs");
