@@ -11,6 +11,7 @@ pub mod links;
 pub mod logging;
 pub mod session;
 pub mod stats;
+pub mod store;
 pub mod topics;
 pub mod upstream;
 pub mod wire;

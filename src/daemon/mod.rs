@@ -292,6 +292,8 @@ impl Daemon {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Broker(request) => self.broker.handle_request(now, request),
+                // The core does not ask for anything to be kept yet.
+                Output::Store(_) => {}
                 Output::Datagram { to, bytes } => match to {
                     Target::Peer(peer, route) => {
                         let link = self.links.get_mut(usize::from(peer.link.0));

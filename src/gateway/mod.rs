@@ -28,6 +28,7 @@ use self::nodes::{Arrival, Nodes};
 use self::strangers::Strangers;
 use crate::session::{QueueBudget, Status};
 use crate::stats::{Drop, Stats};
+use crate::store::{Op, Record, Ticket};
 use crate::upstream::mqtt::Connection;
 use crate::upstream::{SocketEvent, SocketRequest};
 use crate::wire::{self, DecodeError, Message, Packet, QoS, ReturnCode};
@@ -46,6 +47,11 @@ pub enum Input<'a> {
     },
     /// Something happened on a connection to the broker.
     Broker(SocketEvent<'a>),
+    /// Everything before [`Op::Commit`] with this ticket is safe.
+    Stored(Ticket),
+    /// The store passed its bound (`true`), or has room again (`false`). It still takes what it is given;
+    /// that nothing more is promised to a node is up to the core.
+    StoreFull(bool),
     /// The time [`Gateway::poll_timeout`] named has come. Also fed once at the start, when it opens
     /// the gateway's own connection to the broker.
     Timeout,
@@ -63,6 +69,8 @@ pub enum Output {
     },
     /// Do this with a connection to the broker.
     Broker(SocketRequest),
+    /// Do this with the store, after all earlier ones.
+    Store(Op),
 }
 
 /// The gateway without its sockets: feed [`Input`], drain [`Output`], come back at the timeout.
@@ -109,6 +117,11 @@ impl Gateway {
         }
     }
 
+    /// Takes up what the store kept over a restart, in the order of the keys. Called once, before the first input.
+    pub fn restore(&mut self, now: Instant, records: impl IntoIterator<Item = Record>) {
+        let _ = (now, records.into_iter().count());
+    }
+
     /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.anonymous.start(now, &mut self.core);
@@ -118,6 +131,7 @@ impl Gateway {
                 self.anonymous.handle_socket(now, event, &mut self.core);
             }
             Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
+            Input::Stored(_) | Input::StoreFull(_) => {}
             Input::Timeout => {
                 self.anonymous.handle_timeout(now, &mut self.core);
                 self.nodes.handle_timeout(now, &mut self.core);

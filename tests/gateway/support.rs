@@ -319,6 +319,7 @@ impl Bench {
                 }
                 Output::Broker(SocketRequest::Finish(conn)) => self.close(conn, Closed::Finished),
                 Output::Broker(SocketRequest::Abort(conn)) => self.close(conn, Closed::Aborted),
+                Output::Store(op) => panic!("nothing is kept yet: {op:?}"),
             }
         }
     }

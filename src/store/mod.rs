@@ -1,0 +1,45 @@
+//! What survives a restart: records with a key and a value, whose meaning only the core knows.
+//!
+//! The core emits [`Op`]s in order and hears a [`Ticket`] again when everything before it is safe. It
+//! acknowledges nothing to anybody before that. At the start it is given every [`Record`] that was safe
+//! when the process ended, and perhaps some that were on the way. Where the records lie is the daemon's
+//! matter; how long one is worth keeping is the core's, which learns its age.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// What the core wants kept, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Keep this value, in place of an earlier one of the same key.
+    Put {
+        /// Names the record.
+        key: Bytes,
+        /// What to keep.
+        value: Bytes,
+    },
+    /// Forget this record; one that is not there is no mistake.
+    Delete {
+        /// Names the record.
+        key: Bytes,
+    },
+    /// Tell me when everything before this is safe.
+    Commit(Ticket),
+}
+
+/// Names a [`Op::Commit`] until it is answered. The store does not interpret it, and answers tickets in
+/// the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A record found at the start. Records come in the order of their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// As it was put.
+    pub key: Bytes,
+    /// As it was put last.
+    pub value: Bytes,
+    /// How long ago it was put, by the system's clock; zero when that clock went backwards.
+    pub age: Duration,
+}
