@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::CommonArgs;
 use super::figures::Times;
 use super::process::{Process, Usage};
@@ -167,20 +170,15 @@ impl Crew {
 
 /// Raises the limit on open files as far as needed and allowed.
 pub(crate) fn allow_open_files(wanted: u64) -> Result<(), Failure> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
+    let limits = |error: Errno| Failure::Socket(format!("the limit on open files: {error}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(limits)?;
+    if soft >= wanted {
         return Ok(());
     }
-    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let limit = Rlimit {
-        current: Some(allowed),
-        maximum,
-    };
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) if allowed == wanted => Ok(()),
-        _ => Err(Failure::Socket(format!(
-            "{wanted} open files are needed and {allowed} allowed: raise the limit (ulimit -n) or use fewer nodes"
-        ))),
+    if hard < wanted {
+        return Err(Failure::Socket(format!(
+            "{wanted} open files are needed and {hard} allowed: raise the limit (ulimit -n) or use fewer nodes"
+        )));
     }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(limits)
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::clock;
 use crate::failure::Failure;
 
+/// The unit of times in /proc: `USER_HZ` is 100 on every processor this runs on.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A process to watch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {
@@ -46,7 +49,7 @@ impl Process {
         let stat = read("stat").map_err(|_| gone())?;
         let status = read("status").map_err(|_| gone())?;
         Ok(Usage {
-            cpu: cpu_time(&stat, rustix::param::clock_ticks_per_second()).ok_or_else(gone)?,
+            cpu: cpu_time(&stat).ok_or_else(gone)?,
             rss: resident(&status).unwrap_or(0),
             at: clock::now(),
         })
@@ -68,13 +71,12 @@ impl Usage {
 
 /// Adds fields 14 (user) and 15 (system) of /proc/PID/stat. The second field, the name, may hold
 /// blanks and brackets, so counting starts behind its last bracket.
-fn cpu_time(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    let nanoseconds = (user + system) * 1_000_000_000 / ticks_per_second.max(1);
-    Some(Duration::from_nanos(nanoseconds))
+    Some(TICK * u32::try_from(user + system).ok()?)
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -92,8 +94,8 @@ mod tests {
     #[test]
     fn proc_files_are_read() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 9 0 0 0 250 50 0 0 20 0 1 0 9 0 0";
-        assert_eq!(cpu_time(stat, 100), Some(Duration::from_secs(3)));
-        assert_eq!(cpu_time("nonsense", 100), None);
+        assert_eq!(cpu_time(stat), Some(Duration::from_secs(3)));
+        assert_eq!(cpu_time("nonsense"), None);
         let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t    1234 kB\n";
         assert_eq!(resident(status), Some(1234 * 1024));
     }

@@ -95,8 +95,10 @@ impl Running {
         Self(Some(child.expect("the tool starts")))
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.0.as_ref().expect("it runs").id()
+    pub(crate) fn interrupt(&self) {
+        let pid = self.0.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
+        assert!(sent.expect("kill starts").success());
     }
 
     fn child(&mut self) -> &mut Child {

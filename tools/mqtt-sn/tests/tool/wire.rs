@@ -278,8 +278,7 @@ fn an_interrupted_sub_disconnects_first() {
     peer.accepts("003c");
     peer.hears("07 12 01 0001 0003");
     peer.says("08 13 00 0003 0001 00");
-    let pid = rustix::process::Pid::from_raw(node.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    node.interrupt();
     peer.hears_goodbye();
     assert_eq!(node.ends(), (0, String::new(), String::new()));
 }
