@@ -2,7 +2,7 @@
 //!
 //! [`Sockets`] moves octets: one TCP connection for each [`ConnId`](crate::upstream::ConnId) the core
 //! names, thousands of them, none with a task or a buffer of its own while it is idle. What the octets
-//! mean is the core's business ([`upstream`](crate::upstream)). [`resolver`] finds the broker's address
+//! mean is the core's business ([`upstream`](crate::upstream)). `resolver` finds the broker's address
 //! without making anybody wait for it.
 
 mod connection;

@@ -6,7 +6,7 @@
 //!   uses the packet codec and nothing else, so that one mistake cannot hide on both sides.
 //! - [`net`]: sockets and the one loop that serves one node or ten thousand, the packet log, the
 //!   capture file, and faults made on purpose.
-//! - [`options`], [`failure`], [`print`]: what the commands share: letters, exit codes, output.
+//! - [`options`], [`failure`], [`print`](mod@print): what the commands share: letters, exit codes, output.
 //! - [`broker`]: a small MQTT client that looks at the broker for what nodes did.
 //! - `command`: a file a verb; `bench`: figures.
 //! - [`cli`]: the command line.

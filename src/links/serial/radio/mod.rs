@@ -2,7 +2,7 @@
 //!
 //! A [`Radio`] is fed octets, messages to send and the time; it gives octets to write and [`Event`]s. It
 //! owns the codec, the addresses, the handshake with the dongle and the bounded queue of messages that
-//! wait. Opening, losing and finding the port again is the business of [`line`](super::line).
+//! wait. Opening, losing and finding the port again is the business of `line`.
 
 mod aquila;
 mod budget;
