@@ -119,7 +119,8 @@ fn a_taken_udp_port_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = FREE_PORTS.replace("[\"127.0.0.1:0\"]", &format!("[\"{address}\"]"));
     let mut gateway = Gateway::start(directory.path(), &config, &[]);
-    gateway.line_with(&address);
+    let message = gateway.line_with(&address);
+    assert!(message.contains("choose another port"), "{message}");
     assert_eq!(gateway.end().0, Some(1));
 }
 

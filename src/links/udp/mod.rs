@@ -8,7 +8,7 @@ mod groups;
 mod socket;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
@@ -73,12 +73,21 @@ pub struct UdpStats {
 
 /// A listen address that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("udp: cannot listen on {address}: {source}")]
+#[error("udp: cannot listen on {address}: {}", explain(source))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// Why.
     pub source: io::Error,
+}
+
+/// Says what the system said, and what to do about it where that is known.
+fn explain(error: &io::Error) -> String {
+    if error.kind() == ErrorKind::AddrInUse {
+        let advice = "stop that one, or choose another port under links: listen";
+        return format!("the port is taken, perhaps by another gateway; {advice}");
+    }
+    error.to_string()
 }
 
 /// A bound UDP link.
@@ -113,10 +122,8 @@ impl Udp {
                 Err(source) => errors.push(BindError { address, source }),
             }
         }
-        if sockets.is_empty()
-            && let Some(error) = errors.pop()
-        {
-            return Err(error);
+        if sockets.is_empty() && !errors.is_empty() {
+            return Err(errors.swap_remove(0));
         }
         for error in errors {
             warn!("{error}; going on without it");
