@@ -1,17 +1,20 @@
 //! The `links:` section.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::LinkConfig;
 use super::problem::{Place, Problem};
 use super::section::{Reader, Section};
+use super::serial::{missing_device, read_serial};
 use super::value::{
-    choice, duration, expects, list, listen, multicast_group, name, network, number, size, text,
-    truth,
+    choice, duration, expects, list, listen, multicast_group, name, network, number, radio, size,
+    text, truth,
 };
 use super::yaml::Node;
-use crate::gateway::{GwInfoTo, LinkSettings, QosMinusOne, QosMinusOneTopic, Takeover};
+use crate::gateway::{GwInfoTo, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, Takeover};
+use crate::links::serial::{Addressing, Device};
 use crate::links::udp::UdpConfig;
 use crate::wire::TopicId;
 
@@ -19,9 +22,10 @@ use crate::wire::TopicId;
 #[derive(Clone, Copy)]
 enum LinkType {
     Udp,
+    Serial,
 }
 
-const LINK_TYPES: [(&str, LinkType); 1] = [("udp", LinkType::Udp)];
+const LINK_TYPES: [(&str, LinkType); 2] = [("udp", LinkType::Udp), ("serial", LinkType::Serial)];
 
 /// Most links of one gateway.
 const LINKS_MAX: usize = 255;
@@ -41,6 +45,7 @@ pub(super) fn read_links(reader: &Reader<'_>, node: &Node) -> (Vec<LinkSettings>
     }
     let mut names: Vec<(Place, String)> = Vec::new();
     let mut sockets: Vec<(Place, SocketAddr)> = Vec::new();
+    let mut devices: Vec<(Place, Device)> = Vec::new();
     let mut links = (Vec::new(), Vec::new());
     for node in items {
         let Some((settings, config)) = read_link(reader, node, &names) else {
@@ -56,20 +61,40 @@ pub(super) fn read_links(reader: &Reader<'_>, node: &Node) -> (Vec<LinkSettings>
             );
         }
         names.push((node.place, settings.name.to_string()));
-        let LinkConfig::Udp(udp) = &config;
-        for address in &udp.listen {
-            if let Some((first, _)) = sockets.iter().find(|(_, known)| known == address) {
-                reader.report(
-                    Problem::new(node.place, format!("{address} is listened on twice"))
-                        .related_to(*first, "first here"),
-                );
+        match &config {
+            LinkConfig::Udp(udp) => {
+                for address in &udp.listen {
+                    once(reader, node.place, address, "listened on", &mut sockets);
+                }
             }
-            sockets.push((node.place, *address));
+            LinkConfig::Serial(serial) => {
+                let used = [&serial.device].into_iter().chain(&serial.transmit_device);
+                for device in used.filter(|device| **device != missing_device()) {
+                    once(reader, node.place, device, "used", &mut devices);
+                }
+            }
         }
         links.0.push(settings);
         links.1.push(config);
     }
     links
+}
+
+/// Reports what two links have in common and may not.
+fn once<T: Clone + PartialEq + Display>(
+    reader: &Reader<'_>,
+    place: Place,
+    thing: &T,
+    done: &str,
+    known: &mut Vec<(Place, T)>,
+) {
+    if let Some((first, _)) = known.iter().find(|(_, known)| known == thing) {
+        reader.report(
+            Problem::new(place, format!("{thing} is {done} twice"))
+                .related_to(*first, "first here"),
+        );
+    }
+    known.push((place, thing.clone()));
 }
 
 fn read_link(
@@ -91,15 +116,32 @@ fn read_link(
             return None;
         }
     };
-    let (mut settings, config) = match kind {
+    let (mut settings, mut config) = match kind {
         LinkType::Udp => {
             let udp = read_udp(&mut section);
             let mut settings = LinkSettings::udp(&free_name("udp", names));
             settings.can_broadcast = !udp.discovery.is_empty();
             (settings, LinkConfig::Udp(udp))
         }
+        LinkType::Serial => {
+            let serial = read_serial(reader, node.place, &mut section);
+            let name = free_name(serial.framing.name(), names);
+            let mut settings = LinkSettings::serial(&name, serial.max_message);
+            if serial.addressing == Addressing::Single {
+                settings.forwarders.clear();
+            }
+            (settings, LinkConfig::Serial(Box::new(serial)))
+        }
     };
-    read_common(reader, &mut section, &mut settings);
+    let sender = match kind {
+        LinkType::Udp => network,
+        LinkType::Serial => radio,
+    };
+    read_common(reader, &mut section, &mut settings, sender);
+    if let LinkConfig::Serial(serial) = &mut config {
+        serial.name = settings.name.clone();
+        serial.max_message = settings.max_message;
+    }
     section.finish();
     Some((settings, config))
 }
@@ -126,8 +168,13 @@ fn read_udp(section: &mut Section<'_>) -> UdpConfig {
     udp
 }
 
-/// Reads what every kind of link has.
-fn read_common(reader: &Reader<'_>, section: &mut Section<'_>, link: &mut LinkSettings) {
+/// Reads what every kind of link has; `sender` reads who may do what.
+fn read_common(
+    reader: &Reader<'_>,
+    section: &mut Section<'_>,
+    link: &mut LinkSettings,
+    sender: fn(&Reader<'_>, &Node) -> Result<Network, Problem>,
+) {
     section.set("name", &mut link.name, name);
     let largest = link.max_message;
     section.set("max_message", &mut link.max_message, size(16..=largest));
@@ -141,9 +188,9 @@ fn read_common(reader: &Reader<'_>, section: &mut Section<'_>, link: &mut LinkSe
     ];
     section.set("takeover", &mut link.takeover, choice(&takeovers));
     if let Some(node) = section.get("qos_minus_one") {
-        link.qos_minus_one = Some(read_qos_minus_one(reader, node));
+        link.qos_minus_one = Some(read_qos_minus_one(reader, node, sender));
     }
-    section.set("forwarders", &mut link.forwarders, list(network));
+    section.set("forwarders", &mut link.forwarders, list(sender));
     let ways = [
         ("unicast", GwInfoTo::Unicast),
         ("broadcast", GwInfoTo::Broadcast),
@@ -158,14 +205,18 @@ fn read_common(reader: &Reader<'_>, section: &mut Section<'_>, link: &mut LinkSe
     section.set("paho_length_quirk", quirk, truth);
 }
 
-fn read_qos_minus_one(reader: &Reader<'_>, node: &Node) -> QosMinusOne {
+fn read_qos_minus_one(
+    reader: &Reader<'_>,
+    node: &Node,
+    sender: fn(&Reader<'_>, &Node) -> Result<Network, Problem>,
+) -> QosMinusOne {
     let mut section = Section::open(reader, "qos_minus_one", node);
     let mut settings = QosMinusOne {
         allow: Vec::new(),
         topics: None,
         named_topics: false,
     };
-    match section.read("allow", list(network)) {
+    match section.read("allow", list(sender)) {
         Some(allow) => settings.allow = allow,
         None if section.get("allow").is_none() => {
             let message = "qos_minus_one: who may? Write allow: [\"127.0.0.0/8\"], or [any]";

@@ -11,6 +11,7 @@ mod load;
 mod problem;
 mod read;
 mod section;
+mod serial;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Settings};
+use crate::links::serial::SerialConfig;
 use crate::links::udp::UdpConfig;
 
 /// Everything gateway.yaml says.
@@ -45,6 +47,8 @@ pub struct Config {
 pub enum LinkConfig {
     /// `type: udp`.
     Udp(UdpConfig),
+    /// `type: serial`.
+    Serial(Box<SerialConfig>),
 }
 
 /// What is logged, and how.

@@ -6,6 +6,7 @@ use super::value::{show_duration, show_size};
 use super::{Config, LinkConfig, LogFormat};
 use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Takeover};
+use crate::links::serial::{Addressing, Flow, SerialConfig};
 use crate::links::udp::UdpConfig;
 
 /// Writes what was understood, a line for each part; no password.
@@ -32,8 +33,13 @@ impl fmt::Display for Config {
             write!(f, ", user {user}")?;
         }
         writeln!(f)?;
-        for (link, LinkConfig::Udp(udp)) in settings.links.iter().zip(&self.links) {
-            write_link(f, link, udp)?;
+        for (link, config) in settings.links.iter().zip(&self.links) {
+            write!(f, "link     {}: ", link.name)?;
+            match config {
+                LinkConfig::Udp(udp) => write_udp(f, udp)?,
+                LinkConfig::Serial(serial) => write_serial(f, serial)?,
+            }
+            write_link(f, link)?;
         }
         match settings.predefined.len() {
             0 => writeln!(f, "topics   none pre-defined")?,
@@ -55,9 +61,29 @@ impl fmt::Display for Config {
     }
 }
 
-fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings, udp: &UdpConfig) -> fmt::Result {
+fn write_serial(f: &mut fmt::Formatter<'_>, serial: &SerialConfig) -> fmt::Result {
+    write!(f, "serial {}", serial.device)?;
+    if let Some(transmit) = &serial.transmit_device {
+        write!(f, " and {transmit}")?;
+    }
+    write!(f, ", {}", serial.framing)?;
+    if !serial.device.is_remote() {
+        write!(f, " at {} baud", serial.port.baud)?;
+    }
+    match serial.port.flow {
+        Flow::None => {}
+        Flow::RtsCts => f.write_str(", RTS/CTS")?,
+    }
+    match serial.addressing {
+        Addressing::Single => f.write_str(", no forwarder"),
+        Addressing::Forwarder => f.write_str(", forwarder only"),
+        Addressing::Auto => Ok(()),
+    }
+}
+
+fn write_udp(f: &mut fmt::Formatter<'_>, udp: &UdpConfig) -> fmt::Result {
     let listen: Vec<_> = udp.listen.iter().map(ToString::to_string).collect();
-    write!(f, "link     {}: UDP {}", link.name, listen.join(", "))?;
+    write!(f, "UDP {}", listen.join(", "))?;
     let groups: Vec<_> = udp
         .discovery
         .iter()
@@ -69,6 +95,10 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings, udp: &UdpConfig) 
     if !groups.is_empty() {
         write!(f, ", discovery {}", groups.join(", "))?;
     }
+    Ok(())
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings) -> fmt::Result {
     write!(
         f,
         ", retry {} x {}, messages up to {}",

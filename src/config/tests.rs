@@ -12,9 +12,11 @@ use super::read::parse;
 use super::{Config, LinkConfig, LogConfig, LogFormat};
 use crate::broker::BrokerConfig;
 use crate::gateway::{
-    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, SessionSettings,
-    Settings, Takeover, UpstreamSettings,
+    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
+    SessionSettings, Settings, Takeover, UpstreamSettings,
 };
+use crate::links::framing::Framing;
+use crate::links::serial::{Addressing, Budget, Device, Duty, Flow, PortSettings, SerialConfig};
 use crate::links::udp::{Group, UdpConfig};
 use crate::topics::{Pattern, Predefined};
 use crate::wire::TopicId;
@@ -35,7 +37,8 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
             Some((before, after))
                 if before.trim().is_empty()
                     && (after.starts_with(|c: char| c.is_ascii_lowercase())
-                        || after.starts_with("  ")) =>
+                        || after.starts_with("  ")
+                        || after.starts_with("- ")) =>
             {
                 format!("{before}{after}")
             }
@@ -51,9 +54,24 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     let link = &mut settings.links[0];
     link.qos_minus_one.take().expect("the example");
     link.can_broadcast = false;
-    let LinkConfig::Udp(udp) = &mut config.links[0];
+    let LinkConfig::Udp(udp) = &mut config.links[0] else {
+        panic!("{:?}", config.links[0]);
+    };
     assert_eq!(udp.discovery.len(), 1);
     udp.discovery.clear();
+    let (serial, settings) = (config.links.pop(), config.settings.links.pop());
+    let device = "/dev/serial/by-id/usb-FTDI_FT232R".parse();
+    let mut expected = SerialConfig::new("xbee", device.expect("a device"), Framing::XBee);
+    expected.budget = Budget {
+        octets: Some(1_000_000),
+        frame_interval: Some(Duration::from_millis(1)),
+        duty: Some(Duty {
+            millionths: 1_000_000,
+            bit_rate: 1_000_000,
+        }),
+    };
+    assert_eq!(serial, Some(LinkConfig::Serial(Box::new(expected))));
+    assert_eq!(settings, Some(LinkSettings::serial("xbee", 255)));
     assert_eq!(config, Config::default());
 }
 
@@ -85,6 +103,21 @@ links:
     qos_minus_one: {allow: ["127.0.0.0/8"], topics: [2, ab], named_topics: true}
     forwarders: [any, "10.1.2.3", "fd00::/8"]
     paho_length_quirk: true
+  - type: serial
+    name: dongle
+    device: tcp://10.0.0.1:2000
+    transmit_device: usb:0403:6001:A1
+    framing: loralink
+    baud: 250000
+    flow: rtscts
+    settle: 2s
+    addressing: forwarder
+    frame_gap: 20ms
+    silence: never
+    budget: {bytes: 100, frames: 0.5, duty: 1, bit_rate: 2400}
+    max_message: 100
+    retry: 20s
+    forwarders: ["00:13:A2", "17"]
 topics:
   predefined:
     "*": {1: all}
@@ -135,12 +168,46 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
         can_broadcast: true,
         paho_length_quirk: true,
     };
+    let dongle = LinkSettings {
+        retry: Duration::from_secs(20),
+        forwarders: vec![radio(&[0x00, 0x13, 0xa2]), radio(&[0x17])],
+        ..LinkSettings::serial("dongle", 100)
+    };
+    let serial = SerialConfig {
+        name: "dongle".into(),
+        device: Device::Tcp {
+            address: "10.0.0.1:2000".to_owned(),
+        },
+        transmit_device: Some(Device::Usb {
+            vendor: 0x0403,
+            product: 0x6001,
+            serial: Some("A1".to_owned()),
+        }),
+        framing: Framing::LoRaLink,
+        port: PortSettings {
+            baud: 250_000,
+            flow: Flow::RtsCts,
+            settle: Duration::from_secs(2),
+        },
+        addressing: Addressing::Forwarder,
+        frame_gap: Duration::from_millis(20),
+        max_message: 100,
+        budget: Budget {
+            octets: Some(100),
+            frame_interval: Some(Duration::from_secs(2)),
+            duty: Some(Duty {
+                millionths: 10_000,
+                bit_rate: 2400,
+            }),
+        },
+        silence: None,
+    };
     let expected = Config {
         settings: Settings {
             name: "gw7".into(),
             gateway_id: 255,
             advertise: Some(Duration::from_secs(60)),
-            links: vec![link],
+            links: vec![link, dongle],
             session: SessionSettings {
                 client_id_max: 23,
                 topics_max: 15,
@@ -174,16 +241,19 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             predefined: Arc::new(predefined),
             allowed_clients: Some(vec![Pattern::new("node1"), Pattern::new("sensor-*")]),
         },
-        links: vec![LinkConfig::Udp(UdpConfig {
-            listen: ["0.0.0.0:7", "[::]:7", "127.0.0.1:8", "[::1]:9"]
-                .map(socket)
-                .into(),
-            discovery: vec![
-                group("225.1.1.1:1883", Some("eth0")),
-                group("[ff03::1]:1884", Some("wpan0")),
-                group("[ff02::1]:1885", None),
-            ],
-        })],
+        links: vec![
+            LinkConfig::Udp(UdpConfig {
+                listen: ["0.0.0.0:7", "[::]:7", "127.0.0.1:8", "[::1]:9"]
+                    .map(socket)
+                    .into(),
+                discovery: vec![
+                    group("225.1.1.1:1883", Some("eth0")),
+                    group("[ff03::1]:1884", Some("wpan0")),
+                    group("[ff02::1]:1885", None),
+                ],
+            }),
+            LinkConfig::Serial(Box::new(serial)),
+        ],
         broker: BrokerConfig::Remote {
             host: "broker.example".to_owned(),
             port: 8883,
@@ -513,6 +583,10 @@ fn group(address: &str, interface: Option<&str>) -> Group {
         address: socket(address),
         interface: interface.map(str::to_owned),
     }
+}
+
+fn radio(octets: &[u8]) -> Network {
+    Network::Radio(RadioAddress::new(octets).expect("an address"))
 }
 
 fn network(base: &str, prefix: u8) -> Network {

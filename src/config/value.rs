@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::problem::{Problem, nearest};
 use super::section::Reader;
 use super::yaml::{Node, Value};
-use crate::gateway::Network;
+use crate::gateway::{Network, RadioAddress};
 use crate::links::udp::Group;
 
 type Read<T> = Result<T, Problem>;
@@ -249,6 +249,57 @@ pub(super) fn network(reader: &Reader<'_>, node: &Node) -> Read<Network> {
         (prefix <= longest).then_some(Network::Ip { base, prefix })
     });
     parsed.ok_or_else(|| expects(node, "a network such as \"10.0.0.0/8\", an address, or any"))
+}
+
+/// Who may, on a link of radios: a radio address in quotes, or `any`.
+pub(super) fn radio(reader: &Reader<'_>, node: &Node) -> Read<Network> {
+    if node.text().is_none() && node.is_scalar() {
+        let message = format!(
+            "a radio address needs quotes, or it is read as the number {node}: \"0013A200.40A01234\""
+        );
+        return Err(Problem::new(node.place, message));
+    }
+    let text = text(reader, node)?;
+    if text == "any" {
+        return Ok(Network::Any);
+    }
+    let digits: String = text.chars().filter(|c| !matches!(c, '.' | ':')).collect();
+    let octets: Option<Vec<u8>> = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(hex_digit(*high)? << 4 | hex_digit(*low)?),
+            _ => None,
+        })
+        .collect();
+    octets
+        .and_then(|octets| RadioAddress::new(&octets))
+        .map(Network::Radio)
+        .ok_or_else(|| {
+            expects(
+                node,
+                "a radio address in hexadecimal such as \"0013A200.40A01234\", or any",
+            )
+        })
+}
+
+fn hex_digit(character: u8) -> Option<u8> {
+    let digit = char::from(character).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+/// A number, with or without a point, within bounds.
+pub(super) fn decimal(from: f64, to: f64) -> impl Fn(&Reader<'_>, &Node) -> Read<f64> {
+    move |_, node| {
+        let value = match node.value {
+            Value::Integer(value) => Some(value as f64),
+            Value::Float(value) => Some(value),
+            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        value
+            .filter(|value| (from..=to).contains(value))
+            .ok_or_else(|| expects(node, &format!("a number from {from} to {to}")))
+    }
 }
 
 /// Writes a duration as the file would have it.

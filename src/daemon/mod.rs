@@ -10,6 +10,7 @@
 //! Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
 //! waiting for more than a turn.
 
+mod link;
 mod poller;
 
 use std::io;
@@ -24,15 +25,21 @@ use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use crate::broker::{BrokerConfig, Sockets};
-use crate::config::{Config, LinkConfig};
-use crate::gateway::{Address, Gateway, Input, LinkId, Output, Target};
-use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX, Udp};
+use crate::config::Config;
+use crate::gateway::{Gateway, Input, LinkId, Output, Target};
+use crate::links::serial::SerialEvent;
+use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
+use link::Link;
 use poller::Poller;
 
 /// Events of the broker's sockets handled in one turn.
 const BROKER_BUDGET: usize = 256;
 /// Batches of datagrams taken from each link in one turn.
 const LINK_BUDGET: usize = 4;
+/// Messages of serial links handled in one turn.
+const SERIAL_BUDGET: usize = 256;
+/// Messages serial links may be ahead of the daemon; beyond it they stop reading.
+const SERIAL_AHEAD: usize = 1024;
 /// How long closing may take; then the process ends anyway.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -71,7 +78,9 @@ pub enum StartError {
 pub struct Daemon {
     gateway: Gateway,
     poller: Poller,
-    links: Vec<Udp>,
+    links: Vec<Link>,
+    /// What the tasks of serial links hear.
+    serial: mpsc::Receiver<SerialEvent>,
     broker: Sockets,
     config: Config,
     broker_address: (String, u16),
@@ -87,11 +96,19 @@ impl Daemon {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         raise_file_limit();
         let poller = Poller::new()?;
+        let (heard, serial) = mpsc::channel(SERIAL_AHEAD);
         let mut links = Vec::new();
-        for (index, LinkConfig::Udp(udp)) in config.links.iter().enumerate() {
-            let link = LinkId(u16::try_from(index).map_err(io::Error::other)?);
+        for (index, link) in config.links.iter().enumerate() {
+            let id = LinkId(u16::try_from(index).map_err(io::Error::other)?);
             let first = Token(index * SOCKETS_MAX);
-            links.push(Udp::bind(link, udp, poller.registry(), first, now())?);
+            links.push(Link::bind(
+                id,
+                link,
+                poller.registry(),
+                first,
+                &heard,
+                now(),
+            )?);
         }
         #[cfg(feature = "embedded-broker")]
         let mut embedded = None;
@@ -122,6 +139,7 @@ impl Daemon {
             config,
             poller,
             links,
+            serial,
             broker,
             broker_address: (host, port),
             buffers: ReceiveBuffers::new(),
@@ -135,7 +153,7 @@ impl Daemon {
     /// Returns the addresses of a link, in the order of the configuration, ports filled in.
     pub fn link_addresses(&self, link: LinkId) -> Vec<SocketAddr> {
         let link = self.links.get(usize::from(link.0));
-        link.into_iter().flat_map(Udp::addresses).collect()
+        link.into_iter().flat_map(Link::addresses).collect()
     }
 
     /// Returns host and port of the broker, those of the embedded one if it runs.
@@ -152,9 +170,8 @@ impl Daemon {
             env!("CARGO_PKG_VERSION"),
             settings.gateway_id
         );
-        for (link, udp) in settings.links.iter().zip(&self.links) {
-            let addresses: Vec<_> = udp.addresses().map(|address| address.to_string()).collect();
-            info!("{}: listening on UDP {}", link.name, addresses.join(", "));
+        for (settings, link) in settings.links.iter().zip(&self.links) {
+            link.announce(&settings.name);
         }
         let (host, port) = self.broker_address();
         match self.config.broker {
@@ -163,7 +180,7 @@ impl Daemon {
                 info!("broker: embedded, MQTT clients reach it at {host} port {port}");
             }
         }
-        let addresses = self.links.iter().flat_map(Udp::addresses);
+        let addresses = self.links.iter().flat_map(Link::addresses);
         if let Some(address) = addresses.min_by_key(|address| address.port() != TOOL_PORT) {
             // In a fresh clone the node tool is not on the path yet.
             let tool = match std::env::var_os("CARGO") {
@@ -192,6 +209,7 @@ impl Daemon {
                     None | Some(Order::ShutDown) => break,
                 },
                 ready = self.poller.ready() => self.handle_ready(ready),
+                Some(event) = self.serial.recv() => self.handle_serial(now(), &event),
                 () = self.broker.resolved() => self.broker.handle_resolved(now()),
                 () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => {}
                 () = yield_now(), if busy => {}
@@ -215,11 +233,11 @@ impl Daemon {
 
     /// Whether there is something to do without waiting.
     fn has_work(&self) -> bool {
-        self.broker.has_events() || self.links.iter().any(Udp::is_readable)
+        self.broker.has_events() || self.links.iter().any(Link::is_readable)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let links = self.links.iter().filter_map(Udp::poll_timeout);
+        let links = self.links.iter().filter_map(Link::poll_timeout);
         links
             .chain(self.gateway.poll_timeout())
             .chain(self.broker.poll_timeout())
@@ -275,7 +293,19 @@ impl Daemon {
         }
     }
 
+    fn handle_serial(&mut self, now: Instant, event: &SerialEvent) {
+        let input = link::input(event);
+        feed(&mut self.gateway, now, input, &mut self.outputs);
+        self.dispatch(now);
+    }
+
     fn handle_links(&mut self, now: Instant) {
+        for _ in 0..SERIAL_BUDGET {
+            let Ok(event) = self.serial.try_recv() else {
+                break;
+            };
+            self.handle_serial(now, &event);
+        }
         for _ in 0..LINK_BUDGET {
             for index in 0..self.links.len() {
                 self.links[index].receive(&mut self.buffers, |from, route, bytes| {
@@ -297,13 +327,13 @@ impl Daemon {
                 Output::Datagram { to, bytes } => match to {
                     Target::Peer(peer, route) => {
                         let link = self.links.get_mut(usize::from(peer.link.0));
-                        if let (Some(link), Address::Socket(to)) = (link, peer.address) {
-                            link.send(to, route, bytes);
+                        if let Some(link) = link {
+                            link.send(peer.address, route, bytes);
                         }
                     }
                     Target::Broadcast { link, radius } => {
                         if let Some(link) = self.links.get_mut(usize::from(link.0)) {
-                            link.broadcast(radius, &bytes);
+                            link.broadcast(radius, bytes);
                         }
                     }
                 },
@@ -336,6 +366,7 @@ impl Daemon {
                 .map_or(deadline, |at| at.min(deadline));
             tokio::select! {
                 ready = self.poller.ready() => self.handle_ready(ready),
+                () = Link::drained(&self.links) => {}
                 () = sleep_until(wake.into()) => {}
             }
             let now = now();
@@ -350,7 +381,7 @@ impl Daemon {
     }
 
     fn has_unsent(&self) -> bool {
-        !self.broker.is_empty() || self.links.iter().any(Udp::has_unsent)
+        !self.broker.is_empty() || self.links.iter().any(Link::has_unsent)
     }
 }
 

@@ -24,14 +24,16 @@ impl Discovery {
         if self.next.is_some_and(|next| next > now) {
             return;
         }
-        let duration = interval.as_secs().clamp(1, u64::from(u16::MAX)) as u16;
-        self.next = Some(now + Duration::from_secs(u64::from(duration)));
-        let gw_id = core.settings.gateway_id;
+        self.next = Some(now + Duration::from_secs(seconds(interval).into()));
         for link in (0..core.settings.links.len()).map(|index| LinkId(index as u16)) {
-            if core.link(link).is_some_and(|link| link.can_broadcast) {
-                let to = Target::Broadcast { link, radius: 0 };
-                core.send_packet(to, Packet::Advertise { gw_id, duration });
-            }
+            send_advertise(link, interval, core);
+        }
+    }
+
+    /// Announces the gateway on one link, between its turns: the radio network there has come up.
+    pub(super) fn introduce(&self, link: LinkId, broker_reachable: bool, core: &mut Core) {
+        if let Some(interval) = core.settings.advertise.filter(|_| broker_reachable) {
+            send_advertise(link, interval, core);
         }
     }
 
@@ -57,4 +59,18 @@ impl Discovery {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.next
     }
+}
+
+fn send_advertise(link: LinkId, interval: Duration, core: &mut Core) {
+    if core.link(link).is_some_and(|link| link.can_broadcast) {
+        let advertise = Packet::Advertise {
+            gw_id: core.settings.gateway_id,
+            duration: seconds(interval),
+        };
+        core.send_packet(Target::Broadcast { link, radius: 0 }, advertise);
+    }
+}
+
+fn seconds(interval: Duration) -> u16 {
+    interval.as_secs().clamp(1, u64::from(u16::MAX)) as u16
 }

@@ -13,8 +13,8 @@ mod strangers;
 
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
-    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, SessionSettings,
-    Settings, Takeover, UpstreamSettings,
+    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
+    SessionSettings, Settings, Takeover, UpstreamSettings,
 };
 
 use std::collections::VecDeque;
@@ -52,9 +52,20 @@ pub enum Input<'a> {
     /// The store passed its bound (`true`), or has room again (`false`). It still takes what it is given;
     /// that nothing more is promised to a node is up to the core.
     StoreFull(bool),
+    /// Something happened to a link.
+    Link(LinkId, LinkEvent),
     /// The time [`Gateway::poll_timeout`] named has come. Also fed once at the start, when it opens
     /// the gateway's own connection to the broker.
     Timeout,
+}
+
+/// What can happen to a link whose dongle comes, goes and says what it can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Its radio network is up: nodes there want to know that the gateway is back.
+    Up,
+    /// No message to or from a node may be longer than this many octets from now on.
+    MaxMessage(usize),
 }
 
 /// What to do outside.
@@ -132,6 +143,7 @@ impl Gateway {
             }
             Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
             Input::Stored(_) | Input::StoreFull(_) => {}
+            Input::Link(link, event) => self.handle_link(now, link, event),
             Input::Timeout => {
                 self.anonymous.handle_timeout(now, &mut self.core);
                 self.nodes.handle_timeout(now, &mut self.core);
@@ -202,6 +214,21 @@ impl Gateway {
     /// Returns the octets of messages that wait for nodes.
     pub fn queued_bytes(&self) -> usize {
         self.core.budget.used()
+    }
+
+    fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => {
+                let broker_reachable = self.anonymous.reachable(now, &self.core);
+                self.discovery
+                    .introduce(link, broker_reachable, &mut self.core);
+            }
+            LinkEvent::MaxMessage(octets) => {
+                if let Some(link) = self.core.settings.links.get_mut(usize::from(link.0)) {
+                    link.max_message = octets;
+                }
+            }
+        }
     }
 
     fn handle_datagram(&mut self, now: Instant, mut from: Peer, route: Route, bytes: &[u8]) {

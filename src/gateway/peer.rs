@@ -76,7 +76,12 @@ impl Address {
     pub(super) fn is_in(&self, networks: &[Network]) -> bool {
         networks.iter().any(|network| match self {
             Self::Socket(address) => network.contains(address.ip()),
-            Self::Radio(_) | Self::PointToPoint => *network == Network::Any,
+            Self::Radio(octets) => match network {
+                Network::Any => true,
+                Network::Radio(radio) => radio.octets() == &octets[..],
+                Network::Ip { .. } => false,
+            },
+            Self::PointToPoint => *network == Network::Any,
         })
     }
 }

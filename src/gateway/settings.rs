@@ -98,7 +98,7 @@ pub enum QosMinusOneTopic {
     Short([u8; 2]),
 }
 
-/// An IP network in CIDR form, or everybody.
+/// An IP network in CIDR form, a radio, or everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Every peer, radios included.
@@ -110,6 +110,30 @@ pub enum Network {
         /// Number of significant bits.
         prefix: u8,
     },
+    /// The radio with this address.
+    Radio(RadioAddress),
+}
+
+/// Address of a radio module: 1 to 8 octets, most significant first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RadioAddress {
+    octets: [u8; 8],
+    length: u8,
+}
+
+impl RadioAddress {
+    /// Returns the address with these octets; `None` when they are none or more than 8.
+    pub fn new(address: &[u8]) -> Option<Self> {
+        let mut octets = [0; 8];
+        octets.get_mut(..address.len())?.copy_from_slice(address);
+        let length = u8::try_from(address.len()).ok()?;
+        (length > 0).then_some(Self { octets, length })
+    }
+
+    /// Returns its octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets[..usize::from(self.length)]
+    }
 }
 
 /// Behaviour of each session.
@@ -208,6 +232,17 @@ impl LinkSettings {
             paho_length_quirk: false,
         }
     }
+
+    /// Returns the defaults for a serial link: a dongle may forward, and radios broadcast without a
+    /// group.
+    pub fn serial(name: &str, max_message: usize) -> Self {
+        Self {
+            max_message,
+            forwarders: vec![Network::Any],
+            can_broadcast: true,
+            ..Self::udp(name)
+        }
+    }
 }
 
 impl LinkSettings {
@@ -290,7 +325,7 @@ impl Network {
                 let differ = base.to_bits() ^ address.to_bits();
                 differ.leading_zeros() >= u32::from(prefix)
             }
-            (Self::Ip { .. }, _) => false,
+            (Self::Ip { .. } | Self::Radio(_), _) => false,
         }
     }
 }

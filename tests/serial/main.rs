@@ -1,5 +1,5 @@
-//! Serial links: framings, radios, ports.
-
+//! Serial links: framings, radios, ports, and the gateway with all of them.
+#![cfg(feature = "daemon")]
 #![expect(
     clippy::disallowed_methods,
     reason = "tests of ports keep real time, and codecs take any start of time"
@@ -12,6 +12,17 @@ mod dongle_pty;
 #[path = "../support/hex.rs"]
 mod hex;
 
+#[path = "../support/mqtt.rs"]
+#[expect(dead_code, reason = "shared with other tests, which need more of it")]
+mod mqtt;
+#[path = "../support/node.rs"]
+#[expect(dead_code, reason = "shared with other tests, which need more of it")]
+mod node;
+#[path = "../support/process.rs"]
+#[expect(dead_code, reason = "shared with other tests, which need more of it")]
+mod process;
+
+mod gateway;
 mod ports;
 mod properties;
 mod radios;

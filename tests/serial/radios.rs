@@ -9,7 +9,7 @@ use mqtt_sn_gateway::links::framing::loralink::{Heard, Kind, Say};
 use mqtt_sn_gateway::links::framing::radiohead::Datagram;
 use mqtt_sn_gateway::links::framing::{Codec, Framing, Side};
 use mqtt_sn_gateway::links::serial::radio::{
-    Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, radio,
+    Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, largest_message, radio,
 };
 
 use crate::dongle::{BOUNDS, frames};
@@ -20,7 +20,7 @@ fn settings(framing: Framing) -> RadioSettings {
         framing,
         addressing: Addressing::Auto,
         gap: Some(Duration::from_millis(50)),
-        max_message: None,
+        max_message: largest_message(framing),
         budget: Budget::default(),
     }
 }

@@ -7,7 +7,7 @@ use mqtt_sn_gateway::gateway::Address;
 use mqtt_sn_gateway::links::framing::Framing;
 use mqtt_sn_gateway::links::framing::xbee::{ApiFrame, ApiMode};
 use mqtt_sn_gateway::links::serial::radio::{
-    Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, radio,
+    Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, largest_message, radio,
 };
 
 use crate::dongle::{Dongle, Effects, Node, XBeeDongle};
@@ -22,7 +22,7 @@ fn settings() -> RadioSettings {
         framing: Framing::XBee,
         addressing: Addressing::Auto,
         gap: Some(Duration::from_millis(50)),
-        max_message: None,
+        max_message: largest_message(Framing::XBee),
         budget: Budget::default(),
     }
 }
@@ -432,7 +432,7 @@ fn the_queue_is_bounded_and_gives_up_qos_0_first() {
 fn a_budget_spreads_frames() {
     let mut settings = settings();
     settings.framing = Framing::SlipCrc;
-    settings.budget.frames = Some(2.0);
+    settings.budget.frame_interval = Some(Duration::from_millis(500));
     let mut radio = radio(&settings);
     let start = Instant::now();
     radio.handle_open(start);

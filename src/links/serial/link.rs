@@ -104,6 +104,10 @@ impl Link {
         self.main.is_open() && self.transmit.as_ref().is_none_or(Line::is_open)
     }
 
+    fn is_writable(&self) -> bool {
+        self.main.is_writable() && self.transmit.as_ref().is_none_or(Line::is_writable)
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_open() {
             return None;
@@ -222,10 +226,7 @@ impl Link {
 
     fn write_out(&mut self, now: Instant) {
         let mut frame = Vec::new();
-        while self.is_open()
-            && self.main.is_writable()
-            && self.transmit.as_ref().is_none_or(Line::is_writable)
-        {
+        while self.is_writable() {
             frame.clear();
             let Some(lane) = self.radio.poll_octets(now, &mut frame) else {
                 return;
@@ -319,6 +320,10 @@ impl Link {
     fn publish_stats(&mut self) {
         self.current.radio = *self.radio.counters();
         self.current.is_open = self.is_open();
+        self.current.waiting = match self.current.is_open {
+            true => self.radio.waiting() + usize::from(!self.is_writable()),
+            false => 0,
+        };
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.current;
     }
 }

@@ -27,13 +27,14 @@ use crate::links::framing::Framing;
 pub use holder::{Holder, of as holder_of};
 pub use line::{Device, UnknownDevice};
 pub use port::{Flow, OpenError, Port, PortSettings};
-use radio::{Addressing, Budget, Counters, RadioSettings, To};
+pub use radio::{Addressing, Budget, Duty};
+use radio::{Counters, RadioSettings, To, largest_message};
 
 /// Messages the daemon may be ahead of the link.
 const ORDERS_MAX: usize = 256;
 
 /// One serial link, as gateway.yaml says it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SerialConfig {
     /// Name of the link in messages.
     pub name: Arc<str>,
@@ -45,12 +46,12 @@ pub struct SerialConfig {
     pub framing: Framing,
     /// Speed, flow control, time to settle.
     pub port: PortSettings,
-    /// Who is behind a port whose format has no addresses.
+    /// Who is at the other end.
     pub addressing: Addressing,
     /// Pause that ends a message of `raw`; meaningless, and unused, over TCP.
     pub frame_gap: Duration,
-    /// Largest message to a node, in octets; `None` takes what the format allows.
-    pub max_message: Option<usize>,
+    /// Largest message both ways, in octets.
+    pub max_message: usize,
     /// Limits of what is sent.
     pub budget: Budget,
     /// After how long a silent dongle is doubted, if it was sent to; `None` never doubts.
@@ -84,7 +85,7 @@ impl SerialConfig {
             },
             addressing: Addressing::Auto,
             frame_gap: Duration::from_millis(50),
-            max_message: None,
+            max_message: largest_message(framing),
             budget: Budget::default(),
             silence: Some(Duration::from_secs(300)),
         }
@@ -145,6 +146,8 @@ pub struct SerialStats {
     pub octets_sent: u64,
     /// Messages dropped because the port is not open.
     pub dropped_down: u64,
+    /// Messages that wait to be written now.
+    pub waiting: usize,
     /// Signal strength of the last message, in dBm.
     pub signal: Option<i16>,
     /// The radio's own counters.
@@ -197,9 +200,10 @@ impl Serial {
         }
     }
 
-    /// Whether the link has not yet looked at everything it was given.
+    /// Whether something it was given has not gone to the port; what a port that is not there will never
+    /// take does not count.
     pub fn has_unsent(&self) -> bool {
-        self.orders.capacity() < ORDERS_MAX
+        self.orders.capacity() < ORDERS_MAX || self.stats().waiting > 0
     }
 
     /// Returns what the link has done so far.

@@ -17,10 +17,6 @@ const QUEUE_MAX: usize = 10;
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Room for messages longer than the radio's, which the bridge judges.
 const CONTENT_MAX: usize = 300;
-/// A 60-octet radio frame less its headers.
-const MESSAGE_MAX: usize = 54;
-/// The 1-octet Length of the message ends here.
-const SHORT_LENGTH_MAX: usize = 255;
 
 /// The radio.
 #[derive(Debug)]
@@ -34,12 +30,11 @@ pub(super) struct Aquila {
 
 impl Aquila {
     pub(super) fn new(settings: &RadioSettings) -> Self {
-        let max = settings.max_message.unwrap_or(MESSAGE_MAX);
         Self {
             common: Common::new(settings, QUEUE_MAX),
             codec: Framing::Aquila.codec(Side::Gateway, bounds(settings, CONTENT_MAX)),
             awaiting: None,
-            max: max.min(SHORT_LENGTH_MAX),
+            max: settings.max_message,
         }
     }
 
@@ -141,6 +136,10 @@ impl Radio for Aquila {
 
     fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    fn waiting(&self) -> usize {
+        self.common.queue.len()
     }
 }
 

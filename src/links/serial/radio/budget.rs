@@ -3,21 +3,21 @@
 use std::time::{Duration, Instant};
 
 /// Limits of one link; each `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     /// Octets a second.
     pub octets: Option<u32>,
-    /// Frames a second.
-    pub frames: Option<f64>,
+    /// Time from frame to frame.
+    pub frame_interval: Option<Duration>,
     /// Share of time the radio may send.
     pub duty: Option<Duty>,
 }
 
 /// A duty cycle, as the rules of a radio band set it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duty {
-    /// Percent of the time, more than 0 and at most 100.
-    pub percent: f64,
+    /// Millionths of the time, 1 to 1,000,000.
+    pub millionths: u32,
     /// Bits a second on the air.
     pub bit_rate: u32,
 }
@@ -25,17 +25,18 @@ pub struct Duty {
 impl Budget {
     /// Returns for how long a frame of this size uses up what is allowed.
     fn cost(&self, octets: usize) -> Duration {
-        let octets = octets as f64;
-        let by_octets = self.octets.map(|rate| octets / f64::from(rate));
-        let by_frames = self.frames.map(|rate| 1.0 / rate);
-        let by_duty = self
-            .duty
-            .map(|duty| octets * 8.0 / f64::from(duty.bit_rate) / (duty.percent / 100.0));
-        let seconds = [by_octets, by_frames, by_duty]
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        let second = Duration::from_secs(1);
+        let by_octets = self.octets.map(|rate| second * octets / rate.max(1));
+        let by_duty = self.duty.map(|duty| {
+            let on_air = second * 8 * octets / duty.bit_rate.max(1);
+            on_air * 1000 / duty.millionths.max(1) * 1000
+        });
+        [by_octets, self.frame_interval, by_duty]
             .into_iter()
             .flatten()
-            .fold(0.0, f64::max);
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(3600))
+            .max()
+            .unwrap_or_default()
     }
 }
 

@@ -15,8 +15,6 @@ const QUEUE_MAX: usize = 32;
 const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the second try on a busy channel.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
-/// What fits a `LoRa` frame.
-const MESSAGE_MAX: usize = 240;
 const HEADER_MAX: usize = 6;
 
 /// The radio.
@@ -54,7 +52,7 @@ struct Outgoing {
 
 impl LoRa {
     pub(super) fn new(settings: &RadioSettings) -> Self {
-        let max = settings.max_message.unwrap_or(MESSAGE_MAX);
+        let max = settings.max_message;
         let content = bounds(settings, max + HEADER_MAX).max_content;
         Self {
             common: Common::new(settings, QUEUE_MAX),
@@ -207,6 +205,10 @@ impl Radio for LoRa {
 
     fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    fn waiting(&self) -> usize {
+        self.common.queue.len()
     }
 }
 

@@ -18,17 +18,34 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use budget::Budget;
+pub use budget::{Budget, Duty};
 pub use noise::Text;
 pub use xbee::Module;
 
 use crate::gateway::Address;
 use crate::links::framing::{Bounds, Decoded, Discard, Framing};
+use crate::wire;
 use noise::Noise;
 use queue::Queue;
 
-/// Most octets of a message in the formats that set no limit of their own.
-const MAX_MESSAGE: usize = 1024;
+/// Returns the most octets a message can have in a format; for those without a limit of their own, what
+/// is sensible at the speed of a serial port.
+pub const fn largest_message(framing: Framing) -> usize {
+    match framing {
+        Framing::Raw
+        | Framing::Slip
+        | Framing::SlipCrc
+        | Framing::Cobs
+        | Framing::CobsCrc
+        | Framing::Hdlc => 1024,
+        // More than any module carries unfragmented; the one at hand says its own limit.
+        Framing::XBee => 255,
+        // A 60-octet radio frame less its headers.
+        Framing::Aquila => 54,
+        Framing::LoRaLink => 240,
+        Framing::RadioHead => 60,
+    }
+}
 
 /// One dongle's protocol.
 pub trait Radio: fmt::Debug + Send {
@@ -58,6 +75,9 @@ pub trait Radio: fmt::Debug + Send {
 
     /// Returns the counters.
     fn counters(&self) -> &Counters;
+
+    /// Returns how many messages wait to be written.
+    fn waiting(&self) -> usize;
 }
 
 /// Makes the radio for a framing.
@@ -77,24 +97,24 @@ pub fn radio(settings: &RadioSettings) -> Box<dyn Radio> {
 }
 
 /// What a radio needs to know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RadioSettings {
     /// The format.
     pub framing: Framing,
-    /// Who is behind the port; formats with addresses of their own ignore it.
+    /// Who is at the other end.
     pub addressing: Addressing,
     /// Pause that ends a message of `raw`; `None` where pauses mean nothing.
     pub gap: Option<Duration>,
-    /// Largest message both ways, in octets; `None` takes what the format allows.
-    pub max_message: Option<usize>,
+    /// Largest message both ways, in octets: at most [`largest_message`].
+    pub max_message: usize,
     /// Limits of what is sent.
     pub budget: Budget,
 }
 
-/// Who is behind a port whose format has no addresses: `addressing`.
+/// Who is at the other end, of the port or of each radio address: `addressing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
-    /// One node.
+    /// A node, which speaks for itself.
     Single,
     /// A forwarder: every message is encapsulated [S 5.5].
     Forwarder,
@@ -248,6 +268,7 @@ impl Counters {
 /// What every radio has: counters, a queue, noise, events.
 #[derive(Debug)]
 struct Common {
+    addressing: Addressing,
     counters: Counters,
     queue: Queue,
     noise: Noise,
@@ -257,6 +278,7 @@ struct Common {
 impl Common {
     fn new(settings: &RadioSettings, queue_max: usize) -> Self {
         Self {
+            addressing: settings.addressing,
             counters: Counters::default(),
             queue: Queue::new(queue_max, settings.budget),
             noise: Noise::default(),
@@ -296,12 +318,24 @@ impl Common {
         }
     }
 
+    /// Hands a message to the core, which counts and answers what is wrong with it.
     fn deliver(&mut self, from: Address, signal: Option<i16>, message: &[u8]) {
-        self.noise.interrupt();
-        self.pass_on(from, signal, message);
-    }
-
-    fn pass_on(&mut self, from: Address, signal: Option<i16>, message: &[u8]) {
+        match wire::decode(message) {
+            Ok(decoded) => {
+                let permitted = match self.addressing {
+                    Addressing::Single => decoded.encapsulation.is_none(),
+                    Addressing::Forwarder => decoded.encapsulation.is_some(),
+                    Addressing::Auto => true,
+                };
+                self.noise.interrupt();
+                if !permitted {
+                    self.counters.misaddressed += 1;
+                    return;
+                }
+            }
+            // On a line without checksums it may be text.
+            Err(_) => self.overhear(message.len(), message),
+        }
         self.counters.received += 1;
         self.events.push_back(Event::Message {
             from,

@@ -5,21 +5,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Addressing, Common, Counters, Event, Lane, MAX_MESSAGE, Radio, RadioSettings, To, bounds,
-    earliest, radio_address,
+    Common, Counters, Event, Lane, Radio, RadioSettings, To, bounds, earliest, radio_address,
 };
 use crate::gateway::Address;
 use crate::links::framing::radiohead::{self, Datagram};
 use crate::links::framing::{Codec, Framing, Side};
-use crate::wire;
 
 const QUEUE_MAX: usize = 64;
-/// Encapsulation header around a message of the largest size.
-const ENCAPSULATION_MAX: usize = 255;
 /// `RadioHead` header.
 const RADIOHEAD_HEADER: usize = 4;
-/// What `RH_Serial` carries.
-const RADIOHEAD_MAX: usize = 60;
 /// The gateway's own `RadioHead` address.
 const GATEWAY: u8 = 0;
 
@@ -29,7 +23,6 @@ pub(super) struct Plain {
     common: Common,
     codec: Box<dyn Codec>,
     envelope: Envelope,
-    addressing: Addressing,
     max: usize,
 }
 
@@ -67,27 +60,25 @@ impl Envelope {
 
 impl Plain {
     pub(super) fn new(settings: &RadioSettings) -> Self {
-        let (envelope, allowed) = if settings.framing == Framing::RadioHead {
-            (Envelope::RadioHead { next_id: 1 }, RADIOHEAD_MAX)
+        let envelope = if settings.framing == Framing::RadioHead {
+            Envelope::RadioHead { next_id: 1 }
         } else {
-            (Envelope::None, MAX_MESSAGE)
+            Envelope::None
         };
-        let max = settings.max_message.unwrap_or(allowed);
-        let content = max + ENCAPSULATION_MAX + RADIOHEAD_HEADER;
+        let content = settings.max_message + RADIOHEAD_HEADER;
         Self {
             common: Common::new(settings, QUEUE_MAX),
             codec: settings
                 .framing
                 .codec(Side::Gateway, bounds(settings, content)),
             envelope,
-            addressing: settings.addressing,
-            max: max + ENCAPSULATION_MAX,
+            max: settings.max_message,
         }
     }
 
     fn take(&mut self, content: &[u8]) {
         match self.envelope {
-            Envelope::None => self.take_message(content),
+            Envelope::None => self.common.deliver(Address::PointToPoint, None, content),
             Envelope::RadioHead { .. } => match Datagram::parse(content) {
                 Some(datagram)
                     if datagram.flags & radiohead::FLAG_ACK == 0
@@ -98,28 +89,6 @@ impl Plain {
                 }
                 Some(_) | None => self.common.counters.ignored += 1,
             },
-        }
-    }
-
-    fn take_message(&mut self, message: &[u8]) {
-        match wire::decode(message) {
-            Ok(decoded) => {
-                let permitted = match self.addressing {
-                    Addressing::Single => decoded.encapsulation.is_none(),
-                    Addressing::Forwarder => decoded.encapsulation.is_some(),
-                    Addressing::Auto => true,
-                };
-                if permitted {
-                    self.common.deliver(Address::PointToPoint, None, message);
-                } else {
-                    self.common.counters.misaddressed += 1;
-                }
-            }
-            // Perhaps text on a line without checksums; the core counts it with its reason.
-            Err(_) => {
-                self.common.overhear(message.len(), message);
-                self.common.pass_on(Address::PointToPoint, None, message);
-            }
         }
     }
 }
@@ -190,6 +159,10 @@ impl Radio for Plain {
 
     fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    fn waiting(&self) -> usize {
+        self.common.queue.len()
     }
 }
 

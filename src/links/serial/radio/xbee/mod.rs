@@ -23,8 +23,6 @@ use crate::links::framing::Codec;
 use crate::links::framing::xbee::{ApiFrame, ApiMode, AtStatus, MAX_CONTENT, UNKNOWN_64, XBee};
 
 const QUEUE_MAX: usize = 64;
-/// Largest payload of any module; the one at hand says its own by `NP`.
-const PAYLOAD_MAX: usize = 255;
 /// Pause before the next frame after the module ran out of buffers.
 const RELIEF: Duration = Duration::from_millis(200);
 
@@ -47,9 +45,7 @@ pub(super) struct XBeeRadio {
 
 impl XBeeRadio {
     pub(super) fn new(settings: &RadioSettings) -> Self {
-        let max = settings
-            .max_message
-            .map_or(PAYLOAD_MAX, |max| max.min(PAYLOAD_MAX));
+        let max = settings.max_message;
         Self {
             common: Common::new(settings, QUEUE_MAX),
             codec: XBee::new(ApiMode::Plain, bounds(settings, MAX_CONTENT)),
@@ -343,5 +339,9 @@ impl Radio for XBeeRadio {
 
     fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    fn waiting(&self) -> usize {
+        self.common.queue.len()
     }
 }
