@@ -1,6 +1,7 @@
 //! Counters the core bumps, each once a packet and with its reason.
 
 use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
 /// Everything the core counts, since start.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,11 @@ pub struct Stats {
     pub lost: u64,
     /// What was dropped, and why.
     pub drops: Drops,
+    /// From a node's datagram in to the broker's acknowledgement, by QoS 1 and 2.
+    pub uplink_latency: [Latency; 2],
+    /// From the broker's message in to the node's acknowledgement, by QoS 1 and 2; the time a node
+    /// sleeps is part of it.
+    pub downlink_latency: [Latency; 2],
 }
 
 /// Why a datagram or message was dropped.
@@ -82,6 +88,46 @@ impl Drop {
         Self::Refused,
         Self::Undeliverable,
     ];
+
+    /// Returns the name metrics and programs know it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::ReservedType => "reserved_type",
+            Self::Oversize => "oversize",
+            Self::Forwarder => "forwarder",
+            Self::Stranger => "stranger",
+            Self::Unexpected => "unexpected",
+            Self::QosMinusOne => "qos_minus_one",
+            Self::UnknownTopic => "unknown_topic",
+            Self::Upstream => "upstream",
+            Self::QueueFull => "queue_full",
+            Self::Backlog => "backlog",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+
+    /// Returns the reason in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Malformed => "not an MQTT-SN message",
+            Self::ReservedType => "a message type the specification reserves",
+            Self::Oversize => "larger than the link allows",
+            Self::Forwarder => "encapsulated by a host that is not in the link's forwarders",
+            Self::Stranger => "from a sender without a session; answered by DISCONNECT",
+            Self::Unexpected => "an answer to nothing, or a message only a gateway sends",
+            Self::QosMinusOne => "QoS -1 that is not allowed or names no topic",
+            Self::UnknownTopic => "on a topic id the node does not have",
+            Self::Upstream => "the connection to the broker is down or congested",
+            Self::QueueFull => "the node's queue of QoS 0 messages is full",
+            Self::Backlog => "the node's queue is full",
+            Self::TooLarge => "does not fit the link",
+            Self::Refused => "the node refused it",
+            Self::Undeliverable => "the node did not acknowledge it, again and again",
+        }
+    }
 }
 
 /// Counters by reason.
@@ -99,5 +145,81 @@ impl Index<Drop> for Drops {
 impl IndexMut<Drop> for Drops {
     fn index_mut(&mut self, reason: Drop) -> &mut u64 {
         &mut self.0[reason as usize]
+    }
+}
+
+/// How long things took, in buckets.
+#[derive(Clone, Debug, Default)]
+pub struct Latency {
+    /// How many took at most the bound of the same index, and longer than the bound before.
+    pub buckets: [u64; Self::BOUNDS.len()],
+    /// How many there were, those beyond the last bound included.
+    pub count: u64,
+    /// All times together.
+    pub sum: Duration,
+}
+
+impl Latency {
+    /// Upper bounds of the buckets.
+    pub const BOUNDS: [Duration; 14] = [
+        Duration::from_millis(1),
+        Duration::from_millis(2),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(20),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(200),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_secs(2),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+        Duration::from_secs(30),
+    ];
+
+    /// Counts one.
+    pub fn observe(&mut self, took: Duration) {
+        self.count += 1;
+        self.sum += took;
+        let bucket = Self::BOUNDS.partition_point(|bound| *bound < took);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+    }
+
+    /// Returns the bound below which a share of all lies, 0.5 for the median; `None` while there are
+    /// none, or when it lies beyond the last bound.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = (self.count as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (bound, count) in Self::BOUNDS.iter().zip(self.buckets) {
+            seen += count;
+            if self.count > 0 && seen >= wanted {
+                return Some(*bound);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_the_bucket_that_bounds_them() {
+        let mut latency = Latency::default();
+        for millis in [0, 1, 2, 3, 40_000] {
+            latency.observe(Duration::from_millis(millis));
+        }
+        assert_eq!(latency.buckets[..4], [2, 1, 1, 0]);
+        assert_eq!(
+            (latency.count, latency.sum),
+            (5, Duration::from_millis(40_006))
+        );
+        assert_eq!(latency.quantile(0.5), Some(Duration::from_millis(2)));
+        assert_eq!(latency.quantile(0.99), None);
+        assert_eq!(Latency::default().quantile(0.5), None);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::observe::{BrokerView, Happening, Interest, Trace};
 use super::{Core, LinkSettings, Output, Peer, QosMinusOneTopic};
 use crate::stats::Drop;
 use crate::topics::is_valid_name;
@@ -20,6 +21,7 @@ pub(super) const SLOT: u32 = u32::MAX;
 pub(super) struct Anonymous {
     connection: Option<Connection>,
     down_since: Option<Instant>,
+    up_since: Option<Instant>,
 }
 
 impl Anonymous {
@@ -40,6 +42,14 @@ impl Anonymous {
             .down_since
             .is_some_and(|since| now.duration_since(since) < grace)
             && self.connection.as_ref().is_some_and(Connection::was_up)
+    }
+
+    /// Shows whether the broker answers.
+    pub(super) fn view(&self) -> BrokerView {
+        BrokerView {
+            up: self.connection.as_ref().is_some_and(Connection::is_up),
+            since: self.up_since.or(self.down_since),
+        }
     }
 
     /// Publishes a QoS -1 message if its sender and topic are allowed; never answers (I-07).
@@ -107,9 +117,18 @@ impl Anonymous {
         let (mut sockets, mut events) = (Vec::new(), Vec::new());
         core.with_mqtt(now, &mut sockets, &mut events, |cx| act(connection, cx));
         match (was_up, connection.is_up()) {
-            (false, true) => self.down_since = None,
-            (true, false) => self.down_since = Some(now),
+            (false, true) => (self.down_since, self.up_since) = (None, Some(now)),
+            (true, false) => (self.down_since, self.up_since) = (Some(now), None),
             _ => {}
+        }
+        let up = connection.is_up();
+        if up != was_up && core.traces(Interest::States) {
+            core.trace(Trace {
+                at: now,
+                node: None,
+                link: None,
+                what: Happening::Broker(up),
+            });
         }
         core.outputs.extend(sockets.into_iter().map(Output::Broker));
     }

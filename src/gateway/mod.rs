@@ -2,15 +2,20 @@
 //!
 //! Owns the sessions and their broker connections, finds them by peer and by client id, and moves
 //! them when a node roams (`nodes`). What belongs to no node is here, too: strangers, discovery
-//! (`discovery`), QoS -1 (`anonymous`). It knows no socket and no clock.
+//! (`discovery`), QoS -1 (`anonymous`), and what people can see of all that (`observe`). It knows no socket and no clock.
 
 mod anonymous;
 mod discovery;
 mod nodes;
+mod observe;
 mod peer;
 mod settings;
 mod strangers;
 
+pub use observe::{
+    BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, Refused, RefusedReason,
+    Trace,
+};
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
     GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
@@ -18,6 +23,7 @@ pub use settings::{
 };
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -25,8 +31,9 @@ use bytes::{Bytes, BytesMut};
 use self::anonymous::Anonymous;
 use self::discovery::Discovery;
 use self::nodes::{Arrival, Nodes};
+use self::observe::{Permit, Watch};
 use self::strangers::Strangers;
-use crate::session::{QueueBudget, Status};
+use crate::session::{Direction, QueueBudget, Status};
 use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::mqtt::Connection;
@@ -105,12 +112,20 @@ struct Core {
     scratch: BytesMut,
     /// Number of the last connection to the broker.
     connections: u32,
+    /// The time of the present input.
+    now: Option<Instant>,
+    /// What is counted a link, in the order of the settings.
+    links: Vec<LinkCounters>,
+    watch: Watch,
+    refused: VecDeque<Refused>,
+    permit: Option<Permit>,
 }
 
 impl Gateway {
     /// Makes a gateway without nodes. `seed` drives every random choice it will take.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let budget = QueueBudget::new(settings.limits.queued_bytes);
+        let links = vec![LinkCounters::default(); settings.links.len()];
         Self {
             nodes: Nodes::default(),
             strangers: Strangers::default(),
@@ -124,6 +139,11 @@ impl Gateway {
                 outputs: VecDeque::new(),
                 scratch: BytesMut::new(),
                 connections: 0,
+                now: None,
+                links,
+                watch: Watch::default(),
+                refused: VecDeque::new(),
+                permit: None,
             },
         }
     }
@@ -135,6 +155,7 @@ impl Gateway {
 
     /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        self.core.now = Some(now);
         self.anonymous.start(now, &mut self.core);
         match input {
             Input::Datagram { from, route, bytes } => self.handle_datagram(now, from, route, bytes),
@@ -235,11 +256,17 @@ impl Gateway {
         let core = &mut self.core;
         core.stats.datagrams_in += 1;
         core.stats.octets_in += bytes.len() as u64;
-        let Some(link) = core.settings.links.get(usize::from(from.link.0)) else {
+        let index = usize::from(from.link.0);
+        let (Some(link), Some(counters)) =
+            (core.settings.links.get(index), core.links.get_mut(index))
+        else {
             return;
         };
+        counters.datagrams_in += 1;
+        counters.octets_in += bytes.len() as u64;
+        counters.last_heard = Some(now);
         if bytes.len() > link.max_message {
-            core.stats.drops[Drop::Oversize] += 1;
+            core.drop_datagram(now, &from, bytes, Drop::Oversize);
             return;
         }
         let rule = link.length_rule();
@@ -248,11 +275,12 @@ impl Gateway {
             Err(error) => {
                 tracing::trace!(peer = %from, %error, "dropped");
                 let reserved = matches!(error, DecodeError::ReservedType(_));
-                core.stats.drops[if reserved {
+                let reason = if reserved {
                     Drop::ReservedType
                 } else {
                     Drop::Malformed
-                }] += 1;
+                };
+                core.drop_datagram(now, &from, bytes, reason);
                 if let Some(refusal) = wire::refuse_topic_id_type(bytes, rule) {
                     self.refuse_topic_id_type(now, from, route, &refusal);
                 }
@@ -261,8 +289,18 @@ impl Gateway {
         };
         tracing::trace!(peer = %from, %message, "received");
         if !unwrap(&mut from, &message, link) {
-            core.stats.drops[Drop::Forwarder] += 1;
+            core.drop_datagram(now, &from, bytes, Drop::Forwarder);
             return;
+        }
+        counters.received[message.packet.message_type().index()] += 1;
+        if core.traces(Interest::Packets) {
+            let node = if let Packet::Connect { client_id, .. } = message.packet {
+                Some(client_id.into())
+            } else {
+                self.nodes.client_at(&from)
+            };
+            let bytes = Bytes::copy_from_slice(bytes);
+            core.trace_packet(now, Direction::In, &from, node, bytes, None);
         }
         self.handle_packet(now, from, route, &message.packet);
     }
@@ -302,13 +340,29 @@ impl Gateway {
             self.nodes.handle_packet(now, from, route, packet, core)
         {
             core.stats.drops[Drop::Stranger] += 1;
+            if let Some(counters) = core.links.get_mut(usize::from(peer.link.0)) {
+                counters.bad += 1;
+            }
             self.strangers.refuse(now, peer, route, packet, core);
         }
     }
 }
 
 impl Core {
-    fn send(&mut self, to: Target, bytes: Bytes) {
+    /// Counts a datagram that nobody will handle.
+    fn drop_datagram(&mut self, now: Instant, from: &Peer, bytes: &[u8], reason: Drop) {
+        self.stats.drops[reason] += 1;
+        if let Some(counters) = self.links.get_mut(usize::from(from.link.0)) {
+            counters.bad += 1;
+        }
+        if self.traces(Interest::Packets) {
+            let bytes = Bytes::copy_from_slice(bytes);
+            self.trace_packet(now, Direction::In, from, None, bytes, Some(reason));
+        }
+    }
+
+    fn send(&mut self, to: Target, bytes: Bytes, node: Option<&Arc<str>>) {
+        self.sent(&to, &bytes, node);
         self.stats.datagrams_out += 1;
         self.stats.octets_out += bytes.len() as u64;
         self.outputs.push_back(Output::Datagram { to, bytes });
@@ -329,7 +383,7 @@ impl Core {
         };
         if message.encode(wire::MAX_MESSAGE, &mut self.scratch).is_ok() {
             let bytes = self.scratch.split().freeze();
-            self.send(to, bytes);
+            self.send(to, bytes, None);
         }
     }
 

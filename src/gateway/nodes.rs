@@ -8,11 +8,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use slab::Slab;
 
+use super::observe::{Happening, Interest, RefusedReason, Trace};
 use super::{Core, LinkId, Output, Peer, Route, Takeover, Target};
-use crate::session::{ConnectContent, Context, Session, Status};
+use crate::session::{ConnectContent, Context, Direction, Journal, Session, Status};
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::{Event, Request, SocketEvent, SocketRequest};
-use crate::wire::{Packet, ReturnCode};
+use crate::wire::{MessageType, Packet, ReturnCode};
 
 /// All nodes.
 #[derive(Debug, Default)]
@@ -29,13 +30,18 @@ pub(super) struct Nodes {
 }
 
 #[derive(Debug)]
-struct Node {
-    session: Session,
-    connection: Connection,
+pub(super) struct Node {
+    pub(super) session: Session,
+    pub(super) connection: Connection,
     /// Where the node is; `None` when nobody knows.
-    binding: Option<(Peer, Route)>,
+    pub(super) binding: Option<(Peer, Route)>,
     /// The link it was last on.
-    link: LinkId,
+    pub(super) link: LinkId,
+    /// What is remembered of it for people who ask.
+    pub(super) journal: Journal,
+    /// The state it was last seen in, and since when.
+    status: Status,
+    pub(super) since: Instant,
     /// The earliest entry it has among the wake-ups.
     wakes_at: Option<Instant>,
     /// The entry it has among the kept ones.
@@ -68,6 +74,41 @@ impl Nodes {
             .map(|&key| self.nodes[key].session.status())
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().map(|(_, node)| node)
+    }
+
+    pub(super) fn find(&self, client_id: &str) -> Option<&Node> {
+        let key = self.by_client.get(client_id)?;
+        self.nodes.get(*key)
+    }
+
+    /// Returns the client id of the node that is bound there.
+    pub(super) fn client_at(&self, peer: &Peer) -> Option<Arc<str>> {
+        let key = self.by_peer.get(peer)?;
+        let node = self.nodes.get(*key)?;
+        Some(node.session.client_id().clone())
+    }
+
+    /// Says goodbye to a node; `false` if its client id is not known.
+    pub(super) fn kick(&mut self, now: Instant, client_id: &str, core: &mut Core) -> bool {
+        let Some(&key) = self.by_client.get(client_id) else {
+            return false;
+        };
+        tracing::info!(node = client_id, "kicked");
+        self.with_session(now, key, core, Session::shut_down);
+        true
+    }
+
+    /// Removes what is kept of a node that is not connected.
+    pub(super) fn forget(&mut self, now: Instant, client_id: &str, core: &mut Core) {
+        if let Some(&key) = self.by_client.get(client_id)
+            && self.nodes[key].session.is_over()
+        {
+            self.remove(now, key, core);
+        }
+    }
+
     /// Takes a CONNECT [S 6.2].
     pub(super) fn connect(
         &mut self,
@@ -87,8 +128,9 @@ impl Nodes {
         else {
             return;
         };
-        if protocol_id != 1 || !core.accepts(client_id) {
+        if let Err(reason) = core.accepts(now, protocol_id, client_id) {
             tracing::debug!(peer = %from, client_id, protocol_id, "CONNECT rejected");
+            core.refused(now, client_id, &from, reason);
             return core.reject(from, route, ReturnCode::NotSupported);
         }
         let known = self.by_client.get(client_id).copied();
@@ -96,18 +138,23 @@ impl Nodes {
         let key = match known {
             Some(key) if moved && !self.may_move(key, &from, core) => {
                 tracing::info!(peer = %from, client_id, "CONNECT rejected: bound elsewhere");
+                core.refused(now, client_id, &from, RefusedReason::BoundElsewhere);
                 return core.reject(from, route, ReturnCode::NotSupported);
             }
             Some(key) => key,
             None => match self.create(now, client_id, from.link, core) {
                 Some(key) => key,
-                None => return core.reject(from, route, ReturnCode::Congestion),
+                None => {
+                    core.refused(now, client_id, &from, RefusedReason::Full);
+                    return core.reject(from, route, ReturnCode::Congestion);
+                }
             },
         };
         if moved {
             self.dismiss_old_address(key, core);
         }
         self.bind(key, from, route);
+        self.count(key, packet);
         let content = ConnectContent {
             will,
             clean_session,
@@ -139,6 +186,7 @@ impl Nodes {
             (_, None) => return Arrival::Stranger(from),
         };
         self.bind(key, from, route);
+        self.count(key, packet);
         self.with_session(now, key, core, |session, cx| {
             session.handle_packet(packet, cx)
         });
@@ -153,6 +201,12 @@ impl Nodes {
         };
         self.nodes[key].session.heard(now);
         true
+    }
+
+    fn count(&mut self, key: usize, packet: &Packet<'_>) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.journal.count(packet.message_type(), Direction::In);
+        }
     }
 
     pub(super) fn handle_socket(&mut self, now: Instant, event: SocketEvent<'_>, core: &mut Core) {
@@ -245,6 +299,11 @@ impl Nodes {
         let buffers = &mut self.buffers;
         loop {
             if !buffers.requests.is_empty() {
+                if core.traces(Interest::Packets) {
+                    for request in &buffers.requests {
+                        core.trace(node.trace(now, Happening::Request(request.clone())));
+                    }
+                }
                 let Buffers {
                     requests,
                     sockets,
@@ -262,6 +321,9 @@ impl Nodes {
             }
             let mut events = std::mem::take(&mut buffers.events);
             for event in events.drain(..) {
+                if core.traces(Interest::Packets) {
+                    core.trace(node.trace(now, Happening::Event(event.clone())));
+                }
                 node.act(now, core, buffers, |session, cx| {
                     session.handle_event(event, cx)
                 });
@@ -272,11 +334,16 @@ impl Nodes {
         }
         for bytes in buffers.datagrams.drain(..) {
             if let Some((peer, route)) = &node.binding {
-                core.send(Target::Peer(peer.clone(), *route), bytes);
+                if let Some(kind) = MessageType::peek(&bytes) {
+                    node.journal.count(kind, Direction::Out);
+                }
+                let client_id = Some(node.session.client_id());
+                core.send(Target::Peer(peer.clone(), *route), bytes, client_id);
             }
         }
         core.outputs
             .extend(buffers.sockets.drain(..).map(Output::Broker));
+        node.notice_state(now, core);
         self.tidy(now, key, core);
     }
 
@@ -286,7 +353,7 @@ impl Nodes {
             return;
         };
         if node.session.is_finished(now, &core.settings.session) {
-            self.remove(key);
+            self.remove(now, key, core);
             return;
         }
         if node.session.is_over() {
@@ -399,9 +466,10 @@ impl Nodes {
         now: Instant,
         client_id: &str,
         link: LinkId,
-        core: &Core,
+        core: &mut Core,
     ) -> Option<usize> {
-        if self.nodes.len() >= core.settings.limits.sessions && !self.evict_oldest_kept() {
+        let full = self.nodes.len() >= core.settings.limits.sessions;
+        if full && !self.evict_oldest_kept(now, core) {
             return None;
         }
         let client_id: Arc<str> = client_id.into();
@@ -412,6 +480,9 @@ impl Nodes {
             connection: Connection::new(key as u32, now),
             binding: None,
             link,
+            journal: Journal::default(),
+            status: Status::Disconnected,
+            since: now,
             wakes_at: None,
             kept_since: None,
         });
@@ -420,16 +491,19 @@ impl Nodes {
     }
 
     /// Makes room by forgetting the session that has been over for the longest time.
-    fn evict_oldest_kept(&mut self) -> bool {
+    fn evict_oldest_kept(&mut self, now: Instant, core: &mut Core) -> bool {
         let oldest = self.kept.first().copied();
         if let Some((_, key)) = oldest {
-            self.remove(key);
+            self.remove(now, key, core);
         }
         oldest.is_some()
     }
 
-    fn remove(&mut self, key: usize) {
+    fn remove(&mut self, now: Instant, key: usize, core: &mut Core) {
         let node = self.nodes.remove(key);
+        if core.traces(Interest::States) {
+            core.trace(node.trace(now, Happening::Forgotten));
+        }
         self.by_client.remove(node.session.client_id());
         if let Some(since) = node.kept_since {
             self.kept.remove(&(since, key));
@@ -441,6 +515,33 @@ impl Nodes {
 }
 
 impl Node {
+    pub(super) fn status(&self) -> Status {
+        self.session.status()
+    }
+
+    fn trace(&self, at: Instant, what: Happening) -> Trace {
+        Trace {
+            at,
+            node: Some(self.session.client_id().clone()),
+            link: (!matches!(what, Happening::Request(_) | Happening::Event(_)))
+                .then_some(self.link),
+            what,
+        }
+    }
+
+    /// Remembers since when the node is in its state.
+    fn notice_state(&mut self, now: Instant, core: &mut Core) {
+        let (from, to) = (self.status, self.session.status());
+        if from == to {
+            return;
+        }
+        (self.status, self.since) = (to, now);
+        if core.traces(Interest::States) {
+            let peer = self.binding.as_ref().map(|(peer, _)| peer.clone());
+            core.trace(self.trace(now, Happening::State { from, to, peer }));
+        }
+    }
+
     fn is_at(&self, peer: &Peer) -> bool {
         self.binding
             .as_ref()
@@ -467,6 +568,7 @@ impl Node {
             .binding
             .as_ref()
             .and_then(|(peer, _)| peer.node.as_deref());
+        let before = Before::new(core, &self.journal);
         act(
             &mut self.session,
             &mut Context {
@@ -475,6 +577,7 @@ impl Node {
                 link,
                 predefined: &core.settings.predefined,
                 node_id,
+                journal: &mut self.journal,
                 stats: &mut core.stats,
                 rng: &mut core.rng,
                 budget: &mut core.budget,
@@ -483,16 +586,73 @@ impl Node {
                 requests: &mut buffers.requests,
             },
         );
+        self.credit(now, &before, core);
+    }
+
+    /// Takes over into the journal what the session added to the counters of all nodes.
+    fn credit(&mut self, now: Instant, before: &Before, core: &mut Core) {
+        let journal = &mut self.journal;
+        let added = |after: u64, before: u64| (after - before) as u32;
+        let stats = &core.stats;
+        journal.retries += added(stats.retransmissions, before.retransmissions);
+        journal.duplicates += added(stats.duplicates, before.duplicates);
+        journal.rejections += added(stats.rejections, before.rejections);
+        if journal.noted == before.noted || !core.traces(Interest::States) {
+            return;
+        }
+        let fresh = (journal.noted - before.noted) as usize;
+        let troubles = journal.troubles().rev().take(fresh).cloned();
+        let troubles: Vec<_> = troubles.collect();
+        for (_, trouble) in troubles.into_iter().rev() {
+            core.trace(self.trace(now, Happening::Trouble(trouble)));
+        }
+    }
+}
+
+/// The counters before a session acts.
+struct Before {
+    retransmissions: u64,
+    duplicates: u64,
+    rejections: u64,
+    noted: u32,
+}
+
+impl Before {
+    fn new(core: &Core, journal: &Journal) -> Self {
+        let stats = &core.stats;
+        Self {
+            retransmissions: stats.retransmissions,
+            duplicates: stats.duplicates,
+            rejections: stats.rejections,
+            noted: journal.noted,
+        }
     }
 }
 
 impl Core {
     /// Whether a client id may connect (I-33, allow-list).
-    fn accepts(&self, client_id: &str) -> bool {
+    fn accepts(
+        &mut self,
+        now: Instant,
+        protocol_id: u8,
+        client_id: &str,
+    ) -> Result<(), RefusedReason> {
+        if protocol_id != 1 {
+            return Err(RefusedReason::Protocol);
+        }
         let well_formed = (1..=self.settings.session.client_id_max).contains(&client_id.len())
             && !client_id.contains('\0');
+        if !well_formed {
+            return Err(RefusedReason::Malformed);
+        }
         let allowed = self.settings.allowed_clients.as_ref();
-        well_formed && allowed.is_none_or(|patterns| patterns.iter().any(|p| p.matches(client_id)))
+        if allowed.is_none_or(|patterns| patterns.iter().any(|p| p.matches(client_id)))
+            || self.admits(now, client_id)
+        {
+            Ok(())
+        } else {
+            Err(RefusedReason::NotAllowed)
+        }
     }
 
     pub(super) fn with_mqtt(

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::subscribe::SubscriptionRequests;
 use super::will::WillQuestion;
-use super::{Context, Established, Session, State};
+use super::{Context, Established, Session, State, Trouble};
 use crate::topics::Registry;
 use crate::upstream::{ConnectOptions, Refusal, Request};
 use crate::wire::{Packet, ReturnCode};
@@ -173,6 +173,7 @@ impl Session {
         };
         tracing::info!(node = &*self.client_id, ?refusal, "rejected by the broker");
         cx.stats.rejections += 1;
+        cx.note(Trouble::Broker(refusal));
         cx.send(&Packet::ConnAck { code });
         self.end(State::Disconnected, Request::Abandon, cx);
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::{Journal, Trouble};
 use crate::gateway::{LinkSettings, SessionSettings};
 use crate::stats::{Drop, Stats};
 use crate::topics::Predefined;
@@ -23,6 +24,8 @@ pub struct Context<'a> {
     pub predefined: &'a Predefined,
     /// `WirelessNodeId` to put around answers, for a node behind a forwarder.
     pub node_id: Option<&'a [u8]>,
+    /// What is remembered of the node.
+    pub journal: &'a mut Journal,
     /// Counters.
     pub stats: &'a mut Stats,
     /// Source of chance.
@@ -88,6 +91,11 @@ impl Context<'_> {
     pub(super) fn fits(&self, packet: &Packet<'_>) -> bool {
         let header = self.node_id.map_or(0, |node_id| 3 + node_id.len());
         header + packet.encoded_len() <= self.link.max_message
+    }
+
+    /// Remembers what went wrong, for people who ask.
+    pub(super) fn note(&mut self, trouble: Trouble) {
+        self.journal.note(self.now, trouble);
     }
 
     pub(super) fn unexpected(&mut self) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{NoRoom, Queue};
 use super::topic::Addressing;
-use super::{Context, QueueBudget, Session, State};
+use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
 use crate::stats::Drop;
 use crate::topics::Registration;
 use crate::upstream::{Inbound, Request};
@@ -63,6 +63,32 @@ impl Downlink {
         self.queue.len()
     }
 
+    /// Shows what waits.
+    pub(super) fn queue_views(&self) -> impl Iterator<Item = QueuedView> {
+        self.queue.iter().map(|message| QueuedView {
+            topic: message.topic.clone(),
+            octets: message.payload.len(),
+            qos: message.qos,
+            since: message.since,
+        })
+    }
+
+    /// Shows what the node has to answer.
+    pub(super) fn exchange_view(&self) -> Option<ExchangeView> {
+        self.exchange.as_ref().map(|exchange| ExchangeView {
+            packet: match exchange.step {
+                Step::Registering(_) => "REGISTER",
+                Step::Publishing(_) => "PUBLISH",
+                Step::Releasing => "PUBREL",
+            },
+            msg_id: exchange.msg_id,
+            since: exchange.since,
+            repeats: exchange.repeats,
+            failures: exchange.failures,
+            retry_at: self.retry_at,
+        })
+    }
+
     pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
         self.queue.clear(budget);
         *self = Self {
@@ -97,19 +123,27 @@ impl Session {
         if self.is_over() || stale {
             return;
         }
+        cx.journal.arrived(cx.now, &inbound.topic);
         if inbound.qos == QoS::AtMostOnce {
             if !self.send_past_queue(&inbound, cx) {
                 let busy = self.downlink.exchange.is_some();
-                let dropped = self
-                    .downlink
-                    .queue
-                    .push_qos0(inbound, cx.settings, cx.budget, busy);
+                let topic = inbound.topic.clone();
+                let octets = inbound.payload.len();
+                let queue = &mut self.downlink.queue;
+                let dropped = queue.push_qos0(inbound, cx.now, cx.settings, cx.budget, busy);
                 cx.stats.drops[Drop::QueueFull] += dropped;
+                if dropped > 0 {
+                    note_drop(Drop::QueueFull, &topic, octets, cx);
+                }
             }
         } else {
             let delivery = inbound.delivery;
-            if self.downlink.queue.push(inbound, cx.settings, cx.budget) == Err(NoRoom) {
+            let topic = inbound.topic.clone();
+            let octets = inbound.payload.len();
+            let queue = &mut self.downlink.queue;
+            if queue.push(inbound, cx.now, cx.settings, cx.budget) == Err(NoRoom) {
                 cx.stats.drops[Drop::Backlog] += 1;
+                note_drop(Drop::Backlog, &topic, octets, cx);
                 let Some(delivery) = delivery else { return };
                 // A clean session has nothing at the broker to come back for.
                 if self.connect.clean_session {
@@ -150,6 +184,7 @@ impl Session {
                 topic = &*inbound.topic,
                 "too large"
             );
+            note_drop(Drop::TooLarge, &inbound.topic, inbound.payload.len(), cx);
         }
         cx.send(&packet);
         true
@@ -541,9 +576,11 @@ impl Session {
     fn discard_head(&mut self, reason: Drop, cx: &mut Context<'_>) {
         cx.stats.drops[reason] += 1;
         self.end_exchange();
-        if let Some(message) = self.downlink.queue.pop(cx.budget)
-            && let Some(delivery) = message.delivery
-        {
+        let Some(message) = self.downlink.queue.pop(cx.budget) else {
+            return;
+        };
+        note_drop(reason, &message.topic, message.payload.len(), cx);
+        if let Some(delivery) = message.delivery {
             cx.requests.push(Request::Acknowledge(delivery));
         }
     }
@@ -554,6 +591,12 @@ impl Session {
         };
         self.downlink.pauses = 0;
         cx.stats.delivered[message.qos.level().unsigned_abs() as usize] += 1;
+        let took = cx.now.duration_since(message.since);
+        match message.qos {
+            QoS::AtLeastOnce => cx.stats.downlink_latency[0].observe(took),
+            QoS::ExactlyOnce => cx.stats.downlink_latency[1].observe(took),
+            QoS::MinusOne | QoS::AtMostOnce => {}
+        }
         if let Some(delivery) = message.delivery {
             cx.requests.push(Request::Acknowledge(delivery));
         }
@@ -574,6 +617,16 @@ impl Session {
 enum Repetition {
     No,
     Yes,
+}
+
+/// Remembers that a message from the broker will not reach the node.
+fn note_drop(reason: Drop, topic: &str, octets: usize, cx: &mut Context<'_>) {
+    cx.note(Trouble::Dropped {
+        reason,
+        topic: topic.into(),
+        octets,
+        carries: cx.link.max_message,
+    });
 }
 
 /// A PUBLISH as large as any with this payload.

@@ -4,16 +4,18 @@
 //! the passing of time; it answers through its [`Context`]. It knows nothing of addresses, other
 //! nodes or MQTT packet ids. One file an exchange: `connect`, `will`, `uplink`, `subscribe`,
 //! `downlink` (REGISTER, PUBLISH and their repetition; `queue` holds what waits), `sleep`; `topic`
-//! chooses ids for names and names for ids.
+//! chooses ids for names and names for ids. `journal` and `view` show it to people.
 
 mod connect;
 mod context;
 mod downlink;
+mod journal;
 mod queue;
 mod sleep;
 mod subscribe;
 mod topic;
 mod uplink;
+mod view;
 mod will;
 
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use crate::wire::{Packet, TopicId};
 
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
+pub use journal::{Count, Direction, Journal, Name, TROUBLES, Trouble};
+pub use view::{ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView};
 
 /// What the gateway knows of one node.
 #[derive(Debug)]
@@ -100,6 +104,30 @@ pub enum Status {
     Asleep,
     /// Collecting its messages.
     Awake,
+}
+
+impl Status {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Disconnected,
+        Self::Lost,
+        Self::Connecting,
+        Self::Active,
+        Self::Asleep,
+        Self::Awake,
+    ];
+
+    /// Returns its name, as the specification writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Lost => "lost",
+            Self::Connecting => "connecting",
+            Self::Active => "active",
+            Self::Asleep => "asleep",
+            Self::Awake => "awake",
+        }
+    }
 }
 
 /// What the broker was told at CONNECT.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -31,6 +32,8 @@ pub(super) struct Queued {
     pub(super) msg_id: Option<MsgId>,
     /// Whether the node rejected the topic id once and was told a new one (I-25).
     pub(super) readdressed: bool,
+    /// When it came.
+    pub(super) since: Instant,
 }
 
 /// The queue has no room for a message of QoS 1 or 2.
@@ -42,11 +45,12 @@ impl Queue {
     pub(super) fn push_qos0(
         &mut self,
         inbound: Inbound,
+        now: Instant,
         settings: &SessionSettings,
         budget: &mut QueueBudget,
         busy: bool,
     ) -> u64 {
-        let message = Queued::from(inbound);
+        let message = Queued::new(inbound, now);
         let octets = message.octets();
         let mut dropped = 0;
         while self.qos0 > 0
@@ -76,10 +80,11 @@ impl Queue {
     pub(super) fn push(
         &mut self,
         inbound: Inbound,
+        now: Instant,
         settings: &SessionSettings,
         budget: &mut QueueBudget,
     ) -> Result<(), NoRoom> {
-        let message = Queued::from(inbound);
+        let message = Queued::new(inbound, now);
         if self.messages.len() - self.qos0 >= settings.queue || !budget.take(message.octets()) {
             return Err(NoRoom);
         }
@@ -99,6 +104,10 @@ impl Queue {
 
     pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
         while self.pop(budget).is_some() {}
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.messages.iter()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,13 +144,7 @@ impl Queue {
 }
 
 impl Queued {
-    fn octets(&self) -> usize {
-        self.topic.len() + self.payload.len()
-    }
-}
-
-impl From<Inbound> for Queued {
-    fn from(inbound: Inbound) -> Self {
+    fn new(inbound: Inbound, now: Instant) -> Self {
         Self {
             topic: inbound.topic,
             payload: inbound.payload,
@@ -150,6 +153,11 @@ impl From<Inbound> for Queued {
             delivery: inbound.delivery,
             msg_id: None,
             readdressed: false,
+            since: now,
         }
+    }
+
+    fn octets(&self) -> usize {
+        self.topic.len() + self.payload.len()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::topic::short_name;
-use super::{Context, Session};
+use super::{Context, Session, SubscriptionView, Trouble};
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -90,6 +90,7 @@ impl Session {
         match resolved {
             Err(code) => {
                 cx.stats.rejections += 1;
+                cx.note(Trouble::Subscribe(filter.to_string().as_str().into(), code));
                 send_suback(QoS::AtMostOnce, TopicId::NONE, msg_id, code, cx);
             }
             Ok((filter, by)) => {
@@ -152,6 +153,7 @@ impl Session {
             }
             None => {
                 cx.stats.rejections += 1;
+                cx.note(Trouble::SubscribeRefused((&*key.filter).into()));
                 self.unpend(&key.filter);
                 Answer::SubAck {
                     qos: QoS::AtMostOnce,
@@ -210,6 +212,15 @@ impl Session {
         });
     }
 
+    /// Shows the subscriptions the broker has granted.
+    pub(super) fn subscription_views(&self) -> impl Iterator<Item = SubscriptionView> {
+        let subscriptions = self.subscriptions.iter();
+        subscriptions.map(|subscription| SubscriptionView {
+            filter: subscription.filter.clone(),
+            qos: subscription.qos,
+        })
+    }
+
     fn resolve_filter(
         &mut self,
         filter: Filter<'_>,
@@ -247,6 +258,7 @@ impl Session {
         }
         if let Err(code) = self.prepare(&key, cx) {
             cx.stats.rejections += 1;
+            cx.note(Trouble::Subscribe((&*key.filter).into(), code));
             send_suback(QoS::AtMostOnce, TopicId::NONE, key.msg_id, code, cx);
             return;
         }
@@ -330,6 +342,11 @@ impl SubscriptionRequests {
             );
             by_id && *pending.key.filter == *name
         })
+    }
+
+    /// Returns how many requests the broker has not answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.pending.len()
     }
 
     fn take(&mut self, request: RequestId) -> Option<Key> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::subscribe::SubscribedAs;
-use super::{Context, Session};
+use super::{Context, Session, Trouble};
 use crate::topics::{Registration, is_valid_name};
 use crate::wire::{Packet, ReturnCode, Topic, TopicId};
 
@@ -48,6 +48,7 @@ impl Session {
             }
             None => {
                 cx.stats.rejections += 1;
+                cx.note(Trouble::Register(topic_name.into()));
                 (TopicId::NONE, ReturnCode::NotSupported)
             }
         };

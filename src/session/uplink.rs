@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use super::topic::TopicError;
-use super::{Context, Session};
+use super::{Context, Session, Trouble, UplinkView};
 use crate::stats::Drop;
 use crate::upstream::{Request, RequestId, UplinkStage};
 use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, TopicId};
@@ -33,6 +33,8 @@ struct Exchange {
     qos: QoS,
     fingerprint: u64,
     stage: Stage,
+    /// When it came.
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,16 @@ impl Uplink {
             .iter()
             .filter(|exchange| !exchange.is_done())
             .count()
+    }
+
+    /// Shows what is under way.
+    pub(super) fn views(&self) -> impl Iterator<Item = UplinkView> {
+        let under_way = self.exchanges.iter().filter(|exchange| !exchange.is_done());
+        under_way.map(|exchange| UplinkView {
+            msg_id: exchange.msg_id,
+            qos: exchange.qos,
+            since: exchange.since,
+        })
     }
 
     fn push(&mut self, exchange: Exchange, window: usize) {
@@ -103,6 +115,7 @@ impl Session {
         }
         let acknowledged = publish.qos > QoS::AtMostOnce;
         if acknowledged && publish.msg_id == MsgId::NONE {
+            cx.note(Trouble::NoMsgId);
             self.reject(publish, ReturnCode::NotSupported, cx);
             return;
         }
@@ -112,11 +125,13 @@ impl Session {
         let topic = match self.resolve(publish.topic, cx) {
             Ok(topic) => topic,
             Err(TopicError::UnknownId) => {
+                cx.note(Trouble::UnknownTopic(publish.topic));
                 cx.stats.drops[Drop::UnknownTopic] += 1;
                 self.reject(publish, ReturnCode::InvalidTopicId, cx);
                 return;
             }
             Err(TopicError::InvalidName) => {
+                cx.note(Trouble::InvalidName(publish.topic));
                 cx.stats.drops[Drop::UnknownTopic] += 1;
                 if acknowledged {
                     self.reject(publish, ReturnCode::NotSupported, cx);
@@ -127,6 +142,7 @@ impl Session {
         let request = self.next_request_id();
         if acknowledged {
             if self.uplink.under_way() >= cx.settings.uplink_window {
+                cx.note(Trouble::Window(cx.settings.uplink_window));
                 self.reject(publish, ReturnCode::Congestion, cx);
                 return;
             }
@@ -137,6 +153,7 @@ impl Session {
                 qos: publish.qos,
                 fingerprint: fingerprint(publish),
                 stage: Stage::Sent,
+                since: cx.now,
             };
             self.uplink.push(exchange, cx.settings.uplink_window);
         }
@@ -181,6 +198,12 @@ impl Session {
         let Some(exchange) = self.uplink.by_request(id) else {
             return;
         };
+        let took = cx.now.duration_since(exchange.since);
+        match stage {
+            UplinkStage::Acknowledged => cx.stats.uplink_latency[0].observe(took),
+            UplinkStage::Received => cx.stats.uplink_latency[1].observe(took),
+            UplinkStage::Completed => {}
+        }
         let Some(msg_id) = exchange.msg_id else {
             match stage {
                 UplinkStage::Received => {

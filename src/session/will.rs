@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::connect::Connecting;
-use super::{Context, Established, Session, State};
+use super::{Context, Established, Session, State, Trouble};
 use crate::topics::is_valid_name;
 use crate::upstream::{Request, Will};
 use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
@@ -76,6 +76,7 @@ impl Session {
         };
         let Some(will) = accepted_will(&topic, Bytes::new()) else {
             cx.stats.rejections += 1;
+            cx.note(Trouble::Will);
             cx.send(&Packet::ConnAck {
                 code: ReturnCode::NotSupported,
             });

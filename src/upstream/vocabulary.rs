@@ -176,6 +176,19 @@ pub enum Refusal {
     NotAuthorised,
 }
 
+impl Refusal {
+    /// Returns the reason in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Unavailable => "the broker cannot be reached or does not answer",
+            Self::Protocol => "the broker does not speak this version of MQTT",
+            Self::Identifier => "the broker does not like the client id",
+            Self::Credentials => "the broker refused user name or password",
+            Self::NotAuthorised => "the broker refused: not authorised",
+        }
+    }
+}
+
 /// Names one connection to a broker; never used twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);

@@ -107,41 +107,6 @@ impl fmt::Display for Packet<'_> {
     }
 }
 
-impl Packet<'_> {
-    /// Returns the specification's name of the message type.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Advertise { .. } => "ADVERTISE",
-            Self::SearchGw { .. } => "SEARCHGW",
-            Self::GwInfo { .. } => "GWINFO",
-            Self::Connect { .. } => "CONNECT",
-            Self::ConnAck { .. } => "CONNACK",
-            Self::WillTopicReq => "WILLTOPICREQ",
-            Self::WillTopic(_) => "WILLTOPIC",
-            Self::WillMsgReq => "WILLMSGREQ",
-            Self::WillMsg { .. } => "WILLMSG",
-            Self::Register { .. } => "REGISTER",
-            Self::RegAck { .. } => "REGACK",
-            Self::Publish(_) => "PUBLISH",
-            Self::PubAck { .. } => "PUBACK",
-            Self::PubRec { .. } => "PUBREC",
-            Self::PubRel { .. } => "PUBREL",
-            Self::PubComp { .. } => "PUBCOMP",
-            Self::Subscribe { .. } => "SUBSCRIBE",
-            Self::SubAck { .. } => "SUBACK",
-            Self::Unsubscribe { .. } => "UNSUBSCRIBE",
-            Self::UnsubAck { .. } => "UNSUBACK",
-            Self::PingReq { .. } => "PINGREQ",
-            Self::PingResp => "PINGRESP",
-            Self::Disconnect { .. } => "DISCONNECT",
-            Self::WillTopicUpd(_) => "WILLTOPICUPD",
-            Self::WillTopicResp { .. } => "WILLTOPICRESP",
-            Self::WillMsgUpd { .. } => "WILLMSGUPD",
-            Self::WillMsgResp { .. } => "WILLMSGRESP",
-        }
-    }
-}
-
 fn fmt_will_topic(will: Option<&WillTopic<'_>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some(WillTopic { qos, retain, topic }) = will else {
         return f.write_str(" none");

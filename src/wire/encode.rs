@@ -96,7 +96,7 @@ impl Packet<'_> {
         }
     }
 
-    fn msg_type(&self) -> u8 {
+    pub(super) const fn msg_type(&self) -> u8 {
         match self {
             Self::Advertise { .. } => t::ADVERTISE,
             Self::SearchGw { .. } => t::SEARCHGW,

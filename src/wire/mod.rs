@@ -19,3 +19,4 @@ pub use codes::{MsgId, QoS, ReturnCode, TopicId};
 pub use decode::{DecodeError, LengthRule, decode, decode_with, refuse_topic_id_type};
 pub use encode::{EncodeError, MAX_MESSAGE};
 pub use packet::{Encapsulation, Filter, Message, Packet, Publish, Topic, WillTopic};
+pub use packet_type::MessageType;

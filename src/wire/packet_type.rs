@@ -1,5 +1,7 @@
 //! Message type codes [S 5.2.2] and bits of the Flags octet [S 5.3.4].
 
+use super::Packet;
+
 pub(super) const ADVERTISE: u8 = 0x00;
 pub(super) const SEARCHGW: u8 = 0x01;
 pub(super) const GWINFO: u8 = 0x02;
@@ -39,3 +41,84 @@ pub(super) const TYPE_NORMAL: u8 = 0b00;
 pub(super) const TYPE_PREDEFINED: u8 = 0b01;
 pub(super) const TYPE_SHORT: u8 = 0b10;
 pub(super) const TYPE_RESERVED: u8 = 0b11;
+
+/// Type of a message, without its content [S 5.2.2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageType(u8);
+
+impl MessageType {
+    /// Every type lies below this index.
+    pub const COUNT: usize = WILLMSGRESP as usize + 1;
+
+    /// Reads the type of a valid datagram, that of the packet inside an encapsulation; `None` when
+    /// there is none.
+    pub fn peek(datagram: &[u8]) -> Option<Self> {
+        let packet = match datagram {
+            [header, ENCAPSULATED, ..] => datagram.get(usize::from(*header)..)?,
+            _ => datagram,
+        };
+        match *packet {
+            [0x01, _, _, code, ..] | [_, code, ..] => Some(Self(code)),
+            _ => None,
+        }
+        .filter(|kind| kind.index() < Self::COUNT)
+    }
+
+    /// Returns every type of the specification, in the order of the codes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..=WILLMSGRESP)
+            .map(Self)
+            .filter(|kind| !kind.name().is_empty())
+    }
+
+    /// Returns a number below [`COUNT`](Self::COUNT).
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the specification's name; empty for a reserved code.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            ADVERTISE => "ADVERTISE",
+            SEARCHGW => "SEARCHGW",
+            GWINFO => "GWINFO",
+            CONNECT => "CONNECT",
+            CONNACK => "CONNACK",
+            WILLTOPICREQ => "WILLTOPICREQ",
+            WILLTOPIC => "WILLTOPIC",
+            WILLMSGREQ => "WILLMSGREQ",
+            WILLMSG => "WILLMSG",
+            REGISTER => "REGISTER",
+            REGACK => "REGACK",
+            PUBLISH => "PUBLISH",
+            PUBACK => "PUBACK",
+            PUBCOMP => "PUBCOMP",
+            PUBREC => "PUBREC",
+            PUBREL => "PUBREL",
+            SUBSCRIBE => "SUBSCRIBE",
+            SUBACK => "SUBACK",
+            UNSUBSCRIBE => "UNSUBSCRIBE",
+            UNSUBACK => "UNSUBACK",
+            PINGREQ => "PINGREQ",
+            PINGRESP => "PINGRESP",
+            DISCONNECT => "DISCONNECT",
+            WILLTOPICUPD => "WILLTOPICUPD",
+            WILLTOPICRESP => "WILLTOPICRESP",
+            WILLMSGUPD => "WILLMSGUPD",
+            WILLMSGRESP => "WILLMSGRESP",
+            _ => "",
+        }
+    }
+}
+
+impl Packet<'_> {
+    /// Returns the message type.
+    pub const fn message_type(&self) -> MessageType {
+        MessageType(self.msg_type())
+    }
+
+    /// Returns the specification's name of the message type.
+    pub const fn name(&self) -> &'static str {
+        self.message_type().name()
+    }
+}

@@ -6,6 +6,7 @@ mod anonymous;
 mod discovery;
 mod forwarder;
 mod identity;
+mod observe;
 mod strangers;
 mod support;
 mod upstream;

@@ -284,6 +284,10 @@ impl Bench {
             .count()
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     pub(crate) fn shut_down(&mut self) -> &mut Self {
         self.gateway.shut_down(self.now);
         self.drain();
@@ -303,7 +307,7 @@ impl Bench {
         self.drain();
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Some(output) = self.gateway.poll_output() {
             match output {
                 Output::Datagram { to, bytes } => self.datagrams.push((to, bytes.to_vec())),

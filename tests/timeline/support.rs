@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use mqtt_sn_gateway::gateway::{LinkSettings, SessionSettings};
-use mqtt_sn_gateway::session::{ConnectContent, Context, QueueBudget, Session, Status};
+use mqtt_sn_gateway::session::{ConnectContent, Context, Journal, QueueBudget, Session, Status};
 use mqtt_sn_gateway::stats::Stats;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::upstream::{
@@ -24,6 +24,7 @@ pub(crate) struct Timeline {
     pub(crate) link: LinkSettings,
     pub(crate) predefined: Predefined,
     pub(crate) stats: Stats,
+    pub(crate) journal: Journal,
     pub(crate) node_id: Option<Vec<u8>>,
     epoch: Instant,
     now: Instant,
@@ -51,6 +52,7 @@ impl Timeline {
             link: LinkSettings::udp("udp"),
             predefined,
             stats: Stats::default(),
+            journal: Journal::default(),
             node_id: None,
             epoch,
             now: epoch,
@@ -235,6 +237,7 @@ impl Timeline {
             link: &self.link,
             predefined: &self.predefined,
             node_id: self.node_id.as_deref(),
+            journal: &mut self.journal,
             stats: &mut self.stats,
             rng: &mut self.rng,
             budget: &mut self.budget,
