@@ -65,6 +65,7 @@ pub mod gateway;
 pub mod links;
 #[cfg(feature = "daemon")]
 pub mod logging;
+pub mod scratch;
 pub mod session;
 pub mod stats;
 pub mod store;

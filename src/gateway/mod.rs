@@ -5,6 +5,7 @@
 //! (`discovery`), QoS -1 (`anonymous`), and what people can see of all that (`observe`). It knows no socket and no clock.
 
 mod anonymous;
+mod directory;
 mod discovery;
 mod nodes;
 mod observe;
@@ -26,13 +27,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use self::anonymous::Anonymous;
 use self::discovery::Discovery;
 use self::nodes::{Arrival, Nodes};
 use self::observe::{Permit, Watch};
 use self::strangers::Strangers;
+use crate::scratch::Scratch;
 use crate::session::{Direction, QueueBudget, Status};
 use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
@@ -109,7 +111,7 @@ struct Core {
     rng: fastrand::Rng,
     budget: QueueBudget,
     outputs: VecDeque<Output>,
-    scratch: BytesMut,
+    scratch: Scratch,
     /// Number of the last connection to the broker.
     connections: u32,
     /// The time of the present input.
@@ -137,7 +139,7 @@ impl Gateway {
                 rng: fastrand::Rng::with_seed(seed),
                 budget,
                 outputs: VecDeque::new(),
-                scratch: BytesMut::new(),
+                scratch: Scratch::default(),
                 connections: 0,
                 now: None,
                 links,
@@ -381,8 +383,10 @@ impl Core {
             encapsulation,
             packet,
         };
-        if message.encode(wire::MAX_MESSAGE, &mut self.scratch).is_ok() {
-            let bytes = self.scratch.split().freeze();
+        let encoded = self
+            .scratch
+            .cut(|out| message.encode(wire::MAX_MESSAGE, out));
+        if let Ok(bytes) = encoded {
             self.send(to, bytes, None);
         }
     }

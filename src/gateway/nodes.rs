@@ -1,13 +1,14 @@
 //! Sessions with their broker connections, found by peer and by client id.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use slab::Slab;
 
+use super::directory::Directory;
 use super::observe::{Happening, Interest, RefusedReason, Trace};
 use super::{Core, LinkId, Output, Peer, Route, Takeover, Target};
 use crate::session::{ConnectContent, Context, Direction, Journal, Session, Status};
@@ -18,9 +19,9 @@ use crate::wire::{MessageType, Packet, ReturnCode};
 /// All nodes.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    nodes: Slab<Node>,
-    by_peer: HashMap<Peer, usize>,
-    by_client: HashMap<Arc<str>, usize>,
+    /// Boxed, so that growing moves pointers only.
+    nodes: Slab<Box<Node>>,
+    directory: Directory,
     /// Earliest known time a node wants to act; lazily corrected when it comes.
     wakeups: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sessions that are over but kept, by the time they ended.
@@ -69,30 +70,30 @@ impl Nodes {
     }
 
     pub(super) fn status(&self, client_id: &str) -> Option<Status> {
-        self.by_client
-            .get(client_id)
-            .map(|&key| self.nodes[key].session.status())
+        self.directory
+            .find_client(client_id, &self.nodes)
+            .map(|key| self.nodes[key].session.status())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().map(|(_, node)| node)
+        self.nodes.iter().map(|(_, node)| &**node)
     }
 
     pub(super) fn find(&self, client_id: &str) -> Option<&Node> {
-        let key = self.by_client.get(client_id)?;
-        self.nodes.get(*key)
+        let key = self.directory.find_client(client_id, &self.nodes)?;
+        self.nodes.get(key).map(|node| &**node)
     }
 
     /// Returns the client id of the node that is bound there.
     pub(super) fn client_at(&self, peer: &Peer) -> Option<Arc<str>> {
-        let key = self.by_peer.get(peer)?;
-        let node = self.nodes.get(*key)?;
+        let key = self.directory.find_peer(peer, &self.nodes)?;
+        let node = self.nodes.get(key)?;
         Some(node.session.client_id().clone())
     }
 
     /// Says goodbye to a node; `false` if its client id is not known.
     pub(super) fn kick(&mut self, now: Instant, client_id: &str, core: &mut Core) -> bool {
-        let Some(&key) = self.by_client.get(client_id) else {
+        let Some(key) = self.directory.find_client(client_id, &self.nodes) else {
             return false;
         };
         tracing::info!(node = client_id, "kicked");
@@ -102,7 +103,7 @@ impl Nodes {
 
     /// Removes what is kept of a node that is not connected.
     pub(super) fn forget(&mut self, now: Instant, client_id: &str, core: &mut Core) {
-        if let Some(&key) = self.by_client.get(client_id)
+        if let Some(key) = self.directory.find_client(client_id, &self.nodes)
             && self.nodes[key].session.is_over()
         {
             self.remove(now, key, core);
@@ -133,7 +134,7 @@ impl Nodes {
             core.refused(now, client_id, &from, reason);
             return core.reject(from, route, ReturnCode::NotSupported);
         }
-        let known = self.by_client.get(client_id).copied();
+        let known = self.directory.find_client(client_id, &self.nodes);
         let moved = known.is_some_and(|key| !self.nodes[key].is_at(&from));
         let key = match known {
             Some(key) if moved && !self.may_move(key, &from, core) => {
@@ -153,7 +154,7 @@ impl Nodes {
         if moved {
             self.dismiss_old_address(key, core);
         }
-        self.bind(key, from, route);
+        self.bind(key, &from, route);
         self.count(key, packet);
         let content = ConnectContent {
             will,
@@ -174,7 +175,7 @@ impl Nodes {
         packet: &Packet<'_>,
         core: &mut Core,
     ) -> Arrival {
-        let bound = self.by_peer.get(&from).copied();
+        let bound = self.directory.find_peer(&from, &self.nodes);
         let key = match (packet, bound) {
             (Packet::PingReq { client_id }, _) if !client_id.is_empty() => {
                 match self.pinged(bound, client_id, &from, core) {
@@ -185,7 +186,7 @@ impl Nodes {
             (_, Some(key)) => key,
             (_, None) => return Arrival::Stranger(from),
         };
-        self.bind(key, from, route);
+        self.bind(key, &from, route);
         self.count(key, packet);
         self.with_session(now, key, core, |session, cx| {
             session.handle_packet(packet, cx)
@@ -196,7 +197,7 @@ impl Nodes {
     /// Notes that a node is alive that sent something which is not for its session (I-34); `false`
     /// when no node is bound there.
     pub(super) fn heard(&mut self, now: Instant, from: &Peer) -> bool {
-        let Some(&key) = self.by_peer.get(from) else {
+        let Some(key) = self.directory.find_peer(from, &self.nodes) else {
             return false;
         };
         self.nodes[key].session.heard(now);
@@ -358,7 +359,7 @@ impl Nodes {
         }
         if node.session.is_over() {
             if let Some((peer, _)) = node.binding.take() {
-                self.by_peer.remove(&peer);
+                self.directory.remove_peer(key, &peer);
             }
             if node.kept_since.is_none() {
                 node.kept_since = Some(now);
@@ -398,7 +399,7 @@ impl Nodes {
         from: &Peer,
         core: &Core,
     ) -> Option<usize> {
-        let named = self.by_client.get(client_id).copied()?;
+        let named = self.directory.find_client(client_id, &self.nodes)?;
         if bound == Some(named) {
             return Some(named);
         }
@@ -430,7 +431,7 @@ impl Nodes {
         let Some((peer, route)) = node.binding.take() else {
             return;
         };
-        self.by_peer.remove(&peer);
+        self.directory.remove_peer(key, &peer);
         if node.session.status() == Status::Active {
             tracing::info!(node = &**node.session.client_id(), from = %peer, "moved");
             core.send_packet(
@@ -440,25 +441,26 @@ impl Nodes {
         }
     }
 
-    fn bind(&mut self, key: usize, peer: Peer, route: Route) {
+    fn bind(&mut self, key: usize, peer: &Peer, route: Route) {
         let node = &mut self.nodes[key];
         if let Some((bound, known_route)) = &mut node.binding
-            && *bound == peer
+            && bound == peer
         {
             *known_route = route;
             return;
         }
         if let Some((old, _)) = node.binding.take() {
-            self.by_peer.remove(&old);
+            self.directory.remove_peer(key, &old);
         }
+        // An address belongs to one node: the one that had it before is somewhere else now.
+        if let Some(previous) = self.directory.find_peer(peer, &self.nodes) {
+            self.directory.remove_peer(previous, peer);
+            self.nodes[previous].binding = None;
+        }
+        let node = &mut self.nodes[key];
         node.link = peer.link;
         node.binding = Some((peer.clone(), route));
-        // An address belongs to one node: the one that had it before is somewhere else now.
-        if let Some(previous) = self.by_peer.insert(peer, key)
-            && let Some(node) = self.nodes.get_mut(previous)
-        {
-            node.binding = None;
-        }
+        self.directory.insert_peer(key, peer, &self.nodes);
     }
 
     fn create(
@@ -472,11 +474,10 @@ impl Nodes {
         if full && !self.evict_oldest_kept(now, core) {
             return None;
         }
-        let client_id: Arc<str> = client_id.into();
         let entry = self.nodes.vacant_entry();
         let key = entry.key();
-        entry.insert(Node {
-            session: Session::new(client_id.clone(), now),
+        entry.insert(Box::new(Node {
+            session: Session::new(client_id.into(), now),
             connection: Connection::new(key as u32, now),
             binding: None,
             link,
@@ -485,8 +486,8 @@ impl Nodes {
             since: now,
             wakes_at: None,
             kept_since: None,
-        });
-        self.by_client.insert(client_id, key);
+        }));
+        self.directory.insert_client(key, client_id, &self.nodes);
         Some(key)
     }
 
@@ -504,17 +505,25 @@ impl Nodes {
         if core.traces(Interest::States) {
             core.trace(node.trace(now, Happening::Forgotten));
         }
-        self.by_client.remove(node.session.client_id());
+        self.directory.remove_client(key, node.client_id());
         if let Some(since) = node.kept_since {
             self.kept.remove(&(since, key));
         }
-        if let Some((peer, _)) = node.binding {
-            self.by_peer.remove(&peer);
+        if let Some(peer) = node.peer() {
+            self.directory.remove_peer(key, peer);
         }
     }
 }
 
 impl Node {
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.binding.as_ref().map(|(peer, _)| peer)
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        self.session.client_id()
+    }
+
     pub(super) fn status(&self) -> Status {
         self.session.status()
     }

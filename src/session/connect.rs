@@ -40,7 +40,7 @@ pub(super) struct Answered {
 #[derive(Debug)]
 pub(super) enum Connecting {
     /// The node's answer.
-    Will(WillQuestion),
+    Will(Box<WillQuestion>),
     /// The broker's; the connection to it has its own time limit.
     Upstream,
 }
@@ -111,7 +111,7 @@ impl Session {
         if content.will {
             let mut question = WillQuestion::topic(cx);
             question.ask(cx);
-            self.state = State::Connecting(Connecting::Will(question));
+            self.state = State::Connecting(Connecting::Will(Box::new(question)));
         } else {
             self.establish(cx);
         }

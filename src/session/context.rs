@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Journal, Trouble};
 use crate::gateway::{LinkSettings, SessionSettings};
+use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::topics::Predefined;
 use crate::upstream::Request;
@@ -33,7 +34,7 @@ pub struct Context<'a> {
     /// Room for queued messages over all nodes.
     pub budget: &'a mut QueueBudget,
     /// Buffer packets are written to before they are cut off.
-    pub scratch: &'a mut BytesMut,
+    pub scratch: &'a mut Scratch,
     /// Receives the datagrams to send to the node.
     pub datagrams: &'a mut Vec<Bytes>,
     /// Receives what the broker is asked.
@@ -81,8 +82,9 @@ impl Context<'_> {
             encapsulation,
             packet: *packet,
         };
-        match message.encode(self.link.max_message, self.scratch) {
-            Ok(()) => self.datagrams.push(self.scratch.split().freeze()),
+        let limit = self.link.max_message;
+        match self.scratch.cut(|out| message.encode(limit, out)) {
+            Ok(bytes) => self.datagrams.push(bytes),
             Err(_) => self.stats.drops[Drop::TooLarge] += 1,
         }
     }

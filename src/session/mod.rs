@@ -52,7 +52,7 @@ pub struct Session {
     established: Option<Established>,
     /// The broker is gone for good while the node slept: tell it at its next contact (I-36).
     orphaned: bool,
-    will: Option<Will>,
+    will: Option<Arc<Will>>,
     will_update: Option<WillUpdate>,
     registry: Registry,
     /// Pre-defined ids the node used, with their names (I-10).
@@ -134,7 +134,7 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Established {
     clean_session: bool,
-    will: Option<Will>,
+    will: Option<Arc<Will>>,
 }
 
 impl Session {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use smallvec::SmallVec;
-
 use super::topic::short_name;
 use super::{Context, Session, SubscriptionView, Trouble};
 use crate::topics::{Registration, is_valid_filter};
@@ -33,8 +31,8 @@ pub(super) enum SubscribedAs {
 /// Requests under way, and the last answer in case it was lost (I-22).
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionRequests {
-    pending: SmallVec<[Pending; 1]>,
-    last: Option<Finished>,
+    pending: Vec<Pending>,
+    last: Option<Box<Finished>>,
 }
 
 #[derive(Debug)]
@@ -163,11 +161,11 @@ impl Session {
             }
         };
         answer.send(key.msg_id, cx);
-        self.requests.last = Some(Finished {
+        self.requests.last = Some(Box::new(Finished {
             key,
             answer,
             at: cx.now,
-        });
+        }));
         self.pump(cx);
     }
 
@@ -178,11 +176,11 @@ impl Session {
         self.subscriptions
             .retain(|subscription| subscription.filter != key.filter);
         Answer::UnsubAck.send(key.msg_id, cx);
-        self.requests.last = Some(Finished {
+        self.requests.last = Some(Box::new(Finished {
             key,
             answer: Answer::UnsubAck,
             at: cx.now,
-        });
+        }));
     }
 
     /// Subscribes again to everything, for a broker that has forgotten the node (I-36).

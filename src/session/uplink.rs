@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use smallvec::SmallVec;
 
 use super::topic::TopicError;
 use super::{Context, Session, Trouble, UplinkView};
@@ -20,7 +19,7 @@ const NETWORK_DELAY: Duration = Duration::from_secs(2);
 /// The node's QoS 1 and 2 messages: under way, and lately finished (I-22).
 #[derive(Debug, Default)]
 pub(super) struct Uplink {
-    exchanges: SmallVec<[Exchange; 1]>,
+    exchanges: Vec<Exchange>,
     last_rejection: Option<(TopicId, Instant)>,
 }
 

@@ -1,5 +1,6 @@
 //! The Will: asked for at CONNECT, stored per client id, updated in between [S 6.3, 6.4].
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -95,10 +96,10 @@ impl Session {
         let Some(topic) = question.topic.take() else {
             return cx.unexpected();
         };
-        self.will = Some(Will {
+        self.will = Some(Arc::new(Will {
             message: Bytes::copy_from_slice(message),
             ..topic
-        });
+        }));
         self.establish(cx);
     }
 
@@ -114,7 +115,7 @@ impl Session {
         let wanted = will.map(|topic| accepted_will(&topic, message));
         match wanted {
             None => self.update_will(None, WillUpdate::Topic, cx),
-            Some(Some(will)) => self.update_will(Some(will), WillUpdate::Topic, cx),
+            Some(Some(will)) => self.update_will(Some(Arc::new(will)), WillUpdate::Topic, cx),
             Some(None) => WillUpdate::Topic.respond(ReturnCode::NotSupported, cx),
         }
     }
@@ -123,10 +124,10 @@ impl Session {
         let Some(will) = &self.will else {
             return WillUpdate::Message.respond(ReturnCode::NotSupported, cx);
         };
-        let wanted = Will {
+        let wanted = Arc::new(Will {
             message: Bytes::copy_from_slice(message),
-            ..will.clone()
-        };
+            ..Will::clone(will)
+        });
         self.update_will(Some(wanted), WillUpdate::Message, cx);
     }
 
@@ -138,7 +139,7 @@ impl Session {
     }
 
     /// MQTT 3.1.1 changes a Will only by a new connection, which must not cost the session (I-27).
-    fn update_will(&mut self, wanted: Option<Will>, update: WillUpdate, cx: &mut Context<'_>) {
+    fn update_will(&mut self, wanted: Option<Arc<Will>>, update: WillUpdate, cx: &mut Context<'_>) {
         if self.will_update.is_some() {
             // The node repeats it; by then the present update is done.
             cx.stats.duplicates += 1;

@@ -65,7 +65,7 @@ pub struct ConnectOptions {
     /// Whether the broker shall forget the earlier session.
     pub clean_session: bool,
     /// The Will to register with the broker.
-    pub will: Option<Will>,
+    pub will: Option<Arc<Will>>,
 }
 
 /// A Will [S 6.3].

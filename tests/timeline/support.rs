@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use mqtt_sn_gateway::gateway::{LinkSettings, SessionSettings};
+use mqtt_sn_gateway::scratch::Scratch;
 use mqtt_sn_gateway::session::{ConnectContent, Context, Journal, QueueBudget, Session, Status};
 use mqtt_sn_gateway::stats::Stats;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
@@ -30,7 +31,7 @@ pub(crate) struct Timeline {
     now: Instant,
     rng: fastrand::Rng,
     budget: QueueBudget,
-    scratch: BytesMut,
+    scratch: Scratch,
     datagrams: Vec<Bytes>,
     requests: Vec<Request>,
 }
@@ -58,7 +59,7 @@ impl Timeline {
             now: epoch,
             rng: fastrand::Rng::with_seed(1),
             budget: QueueBudget::new(1_000_000),
-            scratch: BytesMut::new(),
+            scratch: Scratch::default(),
             datagrams: Vec::new(),
             requests: Vec::new(),
         }

@@ -1,5 +1,7 @@
 //! The Will [S 6.3, 6.4; I-27, I-28].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::upstream::{ConnectOptions, Request, Will};
@@ -25,6 +27,7 @@ fn will(topic: &str, message: &'static [u8]) -> Will {
 }
 
 fn connect_with(clean_session: bool, will: Option<Will>) -> Request {
+    let will = will.map(Arc::new);
     Request::Connect(ConnectOptions {
         client_id: "n".into(),
         clean_session,

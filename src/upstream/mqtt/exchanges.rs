@@ -259,7 +259,12 @@ impl Outgoing {
             .entries
             .iter()
             .position(|entry| entry.packet_id == packet_id && is(&entry.what))?;
-        self.entries.remove(index).map(|entry| entry.id)
+        let entry = self.entries.remove(index);
+        if self.entries.is_empty() {
+            // Most connections are idle most of the time, and there are many.
+            self.entries = VecDeque::new();
+        }
+        entry.map(|entry| entry.id)
     }
 
     fn free_packet_id(&mut self) -> Option<u16> {

@@ -10,10 +10,9 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use rumqttc::mqttbytes::v4::{
-    ConnAck, Connect, ConnectReturnCode, Disconnect, LastWill, Login, Packet, PingReq, PubAck,
-    PubComp, PubRec, PubRel, Publish, Subscribe, SubscribeReasonCode, Unsubscribe,
+    ConnAck, Connect, ConnectReturnCode, Disconnect, LastWill, Login, Packet, PingReq, PingResp,
+    PubAck, PubComp, PubRec, PubRel, Publish, Subscribe, SubscribeReasonCode, Unsubscribe,
 };
 
 use self::exchanges::{Incoming, Outgoing, Resend};
@@ -23,6 +22,7 @@ use super::{
     SocketRequest, UplinkStage,
 };
 use crate::gateway::UpstreamSettings;
+use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::wire::QoS;
 
@@ -44,7 +44,7 @@ pub struct Context<'a> {
     /// Makes connection ids unique.
     pub serial: &'a mut u32,
     /// Buffer the packets are written to before they are cut off.
-    pub scratch: &'a mut BytesMut,
+    pub scratch: &'a mut Scratch,
     /// Receives what the sockets shall do.
     pub sockets: &'a mut Vec<SocketRequest>,
     /// Receives what the session shall know.
@@ -593,28 +593,27 @@ impl Connection {
         let Some(conn) = self.phase.conn() else {
             return;
         };
-        let written = match packet {
-            Packet::Connect(packet) => packet.write(cx.scratch),
-            Packet::Publish(packet) => packet.write(cx.scratch),
-            Packet::PubAck(packet) => packet.write(cx.scratch),
-            Packet::PubRec(packet) => packet.write(cx.scratch),
-            Packet::PubRel(packet) => packet.write(cx.scratch),
-            Packet::PubComp(packet) => packet.write(cx.scratch),
-            Packet::Subscribe(packet) => packet.write(cx.scratch),
-            Packet::Unsubscribe(packet) => packet.write(cx.scratch),
-            Packet::PingReq => PingReq.write(cx.scratch),
-            Packet::Disconnect => Disconnect.write(cx.scratch),
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                return;
-            }
-        };
-        if written.is_err() {
-            cx.scratch.clear();
-            return;
+        let written = cx.scratch.cut(|out| match packet {
+            Packet::Connect(packet) => packet.write(out),
+            Packet::Publish(packet) => packet.write(out),
+            Packet::PubAck(packet) => packet.write(out),
+            Packet::PubRec(packet) => packet.write(out),
+            Packet::PubRel(packet) => packet.write(out),
+            Packet::PubComp(packet) => packet.write(out),
+            Packet::Subscribe(packet) => packet.write(out),
+            Packet::Unsubscribe(packet) => packet.write(out),
+            Packet::PingReq => PingReq.write(out),
+            Packet::Disconnect => Disconnect.write(out),
+            Packet::ConnAck(packet) => packet.write(out),
+            Packet::SubAck(packet) => packet.write(out),
+            Packet::UnsubAck(packet) => packet.write(out),
+            Packet::PingResp => PingResp.write(out),
+        });
+        // The codec refuses only what is longer than MQTT can say; nothing here is.
+        if let Ok(octets) = written {
+            self.last_sent = cx.now;
+            cx.sockets.push(SocketRequest::Send(conn, octets));
         }
-        self.last_sent = cx.now;
-        cx.sockets
-            .push(SocketRequest::Send(conn, cx.scratch.split().freeze()));
     }
 
     fn ping_due(&self, settings: &UpstreamSettings) -> Instant {
