@@ -3,6 +3,7 @@
 
 mod admission;
 mod anonymous;
+mod client_stacks;
 mod discovery;
 mod forwarder;
 mod identity;
