@@ -83,7 +83,7 @@ fn it_says_what_listens_where() {
     );
     let broker = format!("broker: mqtt://localhost:{}", mosquitto.port);
     process.line(&broker).unwrap();
-    process.line("try: mqtt-sn sub").unwrap();
+    process.line("to try it: mqtt-sn sub -p ").unwrap();
     process.line("broker reached").unwrap();
 }
 
@@ -96,7 +96,7 @@ fn a_taken_udp_port_is_named() {
     ));
     let (status, said) = process.wait();
     assert_eq!(status.code(), Some(1));
-    let expected = format!("udp: cannot listen on {address}: Address already in use");
+    let expected = format!("udp: cannot listen on {address}: the port is taken");
     assert!(said.iter().any(|line| line.contains(&expected)), "{said:?}");
     let gateway = Gateway::start(&format!(
         "broker: {{url: 'mqtt://127.0.0.1:1'}}\n\

@@ -13,6 +13,7 @@ mod downlink;
 mod embedded;
 mod hostile;
 mod lifecycle;
+mod reload;
 mod sessions;
 mod uplink;
 

@@ -27,6 +27,7 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .env_remove("RUST_LOG")
+            .env_remove("CARGO")
             .spawn()
             .expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
