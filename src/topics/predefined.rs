@@ -5,6 +5,9 @@ use std::fmt;
 
 use crate::wire::TopicId;
 
+/// Stands for the node's client id in a topic name.
+const CLIENT_ID: &str = "${client_id}";
+
 /// The pre-defined topics of all nodes: an ordered list of client id patterns, each with its ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predefined {
@@ -27,16 +30,18 @@ impl Predefined {
     pub fn name(&self, client_id: &str, id: TopicId) -> Option<String> {
         self.rules_for(client_id)
             .find_map(|topics| topics.get(&id))
-            .map(|name| name.replace("${client_id}", client_id))
+            .map(|name| name.replace(CLIENT_ID, client_id))
     }
 
-    /// Returns the topic name an id stands for to senders without a client id (QoS -1).
+    /// Returns the topic name an id stands for to senders without a client id (QoS -1); none if the
+    /// name needs one.
     pub fn global_name(&self, id: TopicId) -> Option<&str> {
         self.rules
             .iter()
             .find(|(pattern, _)| pattern.0 == "*")
             .and_then(|(_, topics)| topics.get(&id))
             .map(String::as_str)
+            .filter(|name| !name.contains(CLIENT_ID))
     }
 
     /// Whether an id is pre-defined for this node.
@@ -144,6 +149,15 @@ mod tests {
         );
         assert_eq!(predefined.name("node7", TopicId(3)), None);
         assert_eq!(predefined.global_name(TopicId(1)), Some("all"));
+    }
+
+    /// QoS -1 once published on the topic `${client_id}/x`, dollar and braces included.
+    #[test]
+    fn a_name_that_needs_a_client_id_is_not_for_senders_without() {
+        let mut predefined = Predefined::default();
+        predefined.insert(Pattern::new("*"), topics(&[(1, "${client_id}/x")]));
+        assert_eq!(predefined.global_name(TopicId(1)), None);
+        assert_eq!(predefined.name("n", TopicId(1)).as_deref(), Some("n/x"));
     }
 
     #[test]
