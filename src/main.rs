@@ -1,12 +1,16 @@
 //! The command line of the gateway.
 
+mod ports;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mqtt_sn_gateway::config::{self, Config};
 use mqtt_sn_gateway::daemon::{Daemon, Order, StartError};
+use mqtt_sn_gateway::links::serial::probe::{SPEEDS, probe as serial_probe};
 use mqtt_sn_gateway::logging::{self, LogHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,6 +35,19 @@ enum Command {
         /// The same as --config
         file: Option<PathBuf>,
     },
+    /// List the serial devices: stable paths, chips, who uses them, what they may be
+    Ports,
+    /// Find out what is at a serial device, and print the lines for gateway.yaml
+    Probe {
+        /// The device, such as /dev/serial/by-id/usb-FTDI_...
+        device: PathBuf,
+        /// Only this speed, instead of all usual ones
+        #[arg(short, long, value_name = "BAUD")]
+        baud: Option<u32>,
+        /// Seconds to listen where something is heard
+        #[arg(short, long, value_name = "SECONDS", default_value_t = 5)]
+        listen: u64,
+    },
 }
 
 const AFTER_HELP: &str = "\
@@ -52,6 +69,15 @@ fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Run) => run(arguments.config.as_deref()),
         Some(Command::Check { file }) => check(file.or(arguments.config).as_deref()),
+        Some(Command::Ports) => {
+            print(&ports::table());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Probe {
+            device,
+            baud,
+            listen,
+        }) => probe(&device, baud, listen),
     }
 }
 
@@ -124,6 +150,37 @@ fn check(named: Option<&Path>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(code) => code,
+    }
+}
+
+/// Looks for a dongle at a port and says what was found.
+fn probe(device: &Path, baud: Option<u32>, listen: u64) -> ExitCode {
+    let speeds = baud.map_or_else(|| SPEEDS.to_vec(), |baud| vec![baud]);
+    let patience = Duration::from_secs(listen.clamp(1, 3600));
+    let tell = |baud| eprintln!("trying {baud} baud ...");
+    match serial_probe(device, &speeds, patience, tell) {
+        Ok(Some(finding)) => {
+            print(&format!("{finding}\n"));
+            match finding.yaml(device) {
+                Some(yaml) => {
+                    print(&format!("Put this into gateway.yaml:\n\n{yaml}"));
+                    ExitCode::SUCCESS
+                }
+                None => ExitCode::FAILURE,
+            }
+        }
+        Ok(None) => {
+            eprintln!(
+                "{}: nothing heard at any speed. Let the node speak (press its reset button), or listen \
+                 longer: --listen 60",
+                device.display()
+            );
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

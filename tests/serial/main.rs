@@ -24,6 +24,7 @@ mod process;
 
 mod gateway;
 mod ports;
+mod probe;
 mod properties;
 mod radios;
 mod resync;

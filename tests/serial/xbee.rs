@@ -177,6 +177,29 @@ fn a_module_is_asked_who_it_is_in_either_mode() {
     }
 }
 
+/// Nodes that speak before the module has told its mode are read in the right one, once.
+#[test]
+fn what_was_heard_before_the_mode_is_known_is_not_lost() {
+    for mode in [ApiMode::Plain, ApiMode::Escaped] {
+        let mut bench = Bench::new(mode);
+        let mut effects = Effects::default();
+        let messages = [publish(&[0x11, 0x13, 0x7e, 0x7d]), publish(b"plain")];
+        for message in &messages {
+            bench
+                .module
+                .hear_node(&NODE_A.to_vec(), message, &mut effects);
+        }
+        bench.apply(effects);
+        bench.settle();
+        let heard: Vec<_> = bench
+            .messages()
+            .into_iter()
+            .map(|(_, message)| message)
+            .collect();
+        assert_eq!(heard, messages, "{mode:?}");
+    }
+}
+
 /// Paho 15: no log line told the user that the module is in transparent mode.
 #[test]
 fn a_transparent_module_is_told_of_once_and_asked_again() {

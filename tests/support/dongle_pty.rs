@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetattr;
 
 use super::dongle::{Dongle, Effects, Node};
 
@@ -31,14 +32,19 @@ pub(crate) struct Plugged {
 }
 
 impl Plugged {
-    /// Plugs a dongle in; it appears at `link`.
-    pub(crate) fn new(link: &Path, mut dongle: Box<dyn Dongle>) -> Self {
+    /// Plugs a dongle in; it appears at `link` and understands any speed.
+    pub(crate) fn new(link: &Path, dongle: Box<dyn Dongle>) -> Self {
+        Self::at_speed(link, dongle, None)
+    }
+
+    /// Plugs a dongle in that is deaf and dumb at any other speed.
+    pub(crate) fn at_speed(link: &Path, mut dongle: Box<dyn Dongle>, baud: Option<u32>) -> Self {
         let (master, slave) = open_pty().expect("a pty");
         symlink(slave, link).expect("a link to the pty");
         let (orders, received) = channel();
         let (deliver, delivered) = channel();
         let thread = std::thread::spawn(move || {
-            serve(&master, dongle.as_mut(), &received, &deliver);
+            serve(&master, dongle.as_mut(), baud, &received, &deliver);
         });
         Self {
             link: link.to_owned(),
@@ -98,6 +104,7 @@ fn open_pty() -> io::Result<(OwnedFd, PathBuf)> {
 fn serve(
     master: &OwnedFd,
     dongle: &mut dyn Dongle,
+    baud: Option<u32>,
     orders: &Receiver<Deed>,
     deliver: &Sender<(Node, Vec<u8>)>,
 ) {
@@ -120,11 +127,14 @@ fn serve(
         let _ = poll(&mut fds, Some(&TICK));
         // Before the port is opened, and after it is closed, reading fails: nobody is there.
         match rustix::io::read(master, &mut buffer) {
+            Ok(_) if !understands(master, baud) => {}
             Ok(count) => dongle.hear_host(&buffer[..count], &mut effects),
             Err(rustix::io::Errno::AGAIN) => {}
             Err(_) => std::thread::park_timeout(Duration::from_millis(2)),
         }
-        pending.append(&mut effects.to_host);
+        if understands(master, baud) {
+            pending.append(&mut effects.to_host);
+        }
         if !pending.is_empty()
             && let Ok(count) = rustix::io::write(master, &pending)
         {
@@ -134,4 +144,12 @@ fn serve(
             let _ = deliver.send(delivered);
         }
     }
+}
+
+/// Whether the host has set the dongle's speed.
+fn understands(master: &OwnedFd, baud: Option<u32>) -> bool {
+    let Some(baud) = baud else {
+        return true;
+    };
+    tcgetattr(master).is_ok_and(|termios| termios.output_speed() == baud)
 }

@@ -239,3 +239,138 @@ pub(super) fn find_usb(vendor: u16, product: u16, serial: Option<&str>) -> Optio
         })
         .map(|device| device.node)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A directory that looks like sysfs and /dev/serial.
+    struct Machine {
+        directory: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let machine = Self {
+                directory: tempfile::tempdir().unwrap(),
+            };
+            for directory in ["tty", "by-id", "by-path", "dev", "usb"] {
+                fs::create_dir(machine.path(directory)).unwrap();
+            }
+            machine
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.directory.path().join(path)
+        }
+
+        fn plug(&self, name: &str, ids: (&str, &str), texts: (&str, &str), serial: &str) {
+            let usb = self.path(&format!("usb/{name}"));
+            fs::create_dir_all(usb.join("interface")).unwrap();
+            for (file, text) in [
+                ("idVendor", ids.0),
+                ("idProduct", ids.1),
+                ("manufacturer", texts.0),
+                ("product", texts.1),
+                ("serial", serial),
+            ] {
+                fs::write(usb.join(file), format!("{text}\n")).unwrap();
+            }
+            let tty = self.path(&format!("tty/{name}"));
+            fs::create_dir(&tty).unwrap();
+            symlink(usb.join("interface"), tty.join("device")).unwrap();
+            fs::write(self.path(&format!("dev/{name}")), "").unwrap();
+        }
+
+        fn link(&self, link: &str, name: &str) {
+            symlink(self.path(&format!("dev/{name}")), self.path(link)).unwrap();
+        }
+
+        fn list(&self) -> Vec<Device> {
+            list_in(
+                &self.path("tty"),
+                &self.path("by-id"),
+                &self.path("by-path"),
+            )
+        }
+    }
+
+    #[test]
+    fn adapters_are_named_and_guessed() {
+        let machine = Machine::new();
+        machine.plug(
+            "ttyUSB1",
+            ("0403", "6001"),
+            ("FTDI", "FT232R USB UART"),
+            "A1B2",
+        );
+        machine.link("by-id/usb-FTDI_FT232R_A1B2", "ttyUSB1");
+        machine.plug(
+            "ttyUSB10",
+            ("10c4", "ea60"),
+            ("ITead", "Sonoff Zigbee 3.0"),
+            "1",
+        );
+        machine.plug("ttyACM0", ("2341", "0043"), ("Arduino", "Uno"), "55");
+        let devices = machine.list();
+        let seen: Vec<_> = devices
+            .iter()
+            .map(|device| (device.node.to_str().unwrap(), device.chip(), device.guess()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (
+                    "/dev/ttyACM0",
+                    "2341:0043".to_owned(),
+                    Guess::Board("Arduino")
+                ),
+                ("/dev/ttyUSB1", "FT232R".to_owned(), Guess::PerhapsXBee),
+                (
+                    "/dev/ttyUSB10",
+                    "CP2102".to_owned(),
+                    Guess::ZigbeeCoordinator
+                ),
+            ]
+        );
+        assert_eq!(
+            devices[1].path(),
+            machine.path("by-id/usb-FTDI_FT232R_A1B2")
+        );
+        assert_eq!(devices[0].path(), Path::new("/dev/ttyACM0"));
+    }
+
+    /// Clones share a serial number and one link in by-id; only the socket tells them apart.
+    #[test]
+    fn twins_are_told_apart_by_their_sockets() {
+        let machine = Machine::new();
+        for (name, socket) in [("ttyUSB0", "usb-0:1.1"), ("ttyUSB1", "usb-0:1.2")] {
+            machine.plug(name, ("10c4", "ea60"), ("Silicon Labs", "CP2102"), "0001");
+            machine.link(&format!("by-path/{socket}"), name);
+        }
+        machine.link("by-id/usb-CP2102_0001", "ttyUSB1");
+        let paths: Vec<_> = machine
+            .list()
+            .into_iter()
+            .map(|device| device.stable)
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                Some(machine.path("by-path/usb-0:1.1")),
+                Some(machine.path("by-path/usb-0:1.2"))
+            ]
+        );
+    }
+
+    #[test]
+    fn terminals_without_hardware_are_no_ports() {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("tty/tty1")).unwrap();
+        fs::create_dir_all(machine.path("tty/ttyS1/device")).unwrap();
+        fs::write(machine.path("tty/ttyS1/type"), "0\n").unwrap();
+        assert_eq!(machine.list(), []);
+    }
+}

@@ -16,7 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::devices;
 use super::port::{OpenError, Port, PortSettings};
@@ -335,13 +335,14 @@ impl Line {
         loop {
             match &mut self.state {
                 State::Closed { retry_at, watch } => {
-                    let retry_at = *retry_at;
                     tokio::select! {
-                        () = sleep_until(retry_at) => {}
+                        biased;
                         () = changed(watch.as_ref()) => {
-                            sleep(DEBOUNCE).await;
+                            *retry_at = (*retry_at).min(Instant::now() + DEBOUNCE);
                             self.wait = self.backoff().0;
+                            continue;
                         }
+                        () = sleep_until(*retry_at) => {}
                     }
                     let opening = self.device.clone().open(self.settings);
                     self.state = State::Opening(Box::pin(opening));

@@ -10,6 +10,7 @@ mod holder;
 mod line;
 mod link;
 mod port;
+pub mod probe;
 pub mod radio;
 mod readiness;
 mod watch;

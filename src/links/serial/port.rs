@@ -153,7 +153,11 @@ impl Port {
         Ok(port)
     }
 
-    fn configure(&self, path: &Path, settings: &PortSettings) -> Result<(), OpenError> {
+    /// Sets speed and flow control; `path` is for the error alone.
+    ///
+    /// # Errors
+    /// The port cannot do it.
+    pub fn configure(&self, path: &Path, settings: &PortSettings) -> Result<(), OpenError> {
         let other = |errno: Errno| OpenError::Other {
             path: path.to_owned(),
             source: errno.into(),

@@ -7,6 +7,7 @@
 mod flight;
 mod module;
 mod nodes;
+mod undecided;
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,11 @@ pub use module::Module;
 use self::flight::{Flight, Flights, Outcome};
 use self::module::{Cause, Interview, Verdict};
 use self::nodes::{Nodes, Way};
+use self::undecided::Undecided;
 use super::{Common, Counters, Event, Lane, Notice, Radio, RadioSettings, To, bounds, earliest};
 use crate::gateway::Address;
-use crate::links::framing::Codec;
 use crate::links::framing::xbee::{ApiFrame, ApiMode, AtStatus, MAX_CONTENT, UNKNOWN_64, XBee};
+use crate::links::framing::{Bounds, Codec};
 
 const QUEUE_MAX: usize = 64;
 /// Pause before the next frame after the module ran out of buffers.
@@ -30,7 +32,10 @@ const RELIEF: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct XBeeRadio {
     common: Common,
+    bounds: Bounds,
     codec: XBee,
+    /// Stands in for the codec until the module's mode is known.
+    undecided: Option<Undecided>,
     interview: Interview,
     nodes: Nodes,
     flights: Flights,
@@ -46,9 +51,12 @@ pub(super) struct XBeeRadio {
 impl XBeeRadio {
     pub(super) fn new(settings: &RadioSettings) -> Self {
         let max = settings.max_message;
+        let bounds = bounds(settings, MAX_CONTENT);
         Self {
             common: Common::new(settings, QUEUE_MAX),
-            codec: XBee::new(ApiMode::Plain, bounds(settings, MAX_CONTENT)),
+            bounds,
+            codec: XBee::new(ApiMode::Plain, bounds),
+            undecided: None,
             interview: Interview::default(),
             nodes: Nodes::default(),
             flights: Flights::default(),
@@ -94,7 +102,7 @@ impl XBeeRadio {
                 command,
                 status,
                 value,
-            } => self.answer(frame_id, command, status, value),
+            } => self.answer(now, (frame_id, command), status, value),
             ApiFrame::Transmit64 { .. }
             | ApiFrame::Transmit16 { .. }
             | ApiFrame::Transmit { .. }
@@ -181,17 +189,38 @@ impl XBeeRadio {
         }
     }
 
-    fn answer(&mut self, frame_id: u8, command: [u8; 2], status: AtStatus, value: &[u8]) {
+    /// Goes on in the module's mode, with what was heard before it was known.
+    fn decide(&mut self, now: Instant, mode: ApiMode) {
+        let Some(undecided) = self.undecided.take() else {
+            self.codec.set_mode(mode);
+            return;
+        };
+        let (codec, held) = undecided.decide(mode);
+        self.codec = codec;
+        for content in held {
+            self.take(now, &content);
+        }
+    }
+
+    fn answer(&mut self, now: Instant, answer: (u8, [u8; 2]), status: AtStatus, value: &[u8]) {
+        let (frame_id, command) = answer;
         let value = (status == AtStatus::Ok).then_some(value);
         if !self.interview.answer(frame_id, command, value) {
             self.common.counters.late_reports += 1;
             return;
         }
         if let Some(mode) = self.interview.mode() {
-            self.codec.set_mode(mode);
+            self.decide(now, mode);
         }
         if let Some(verdict) = self.interview.poll_verdict() {
             self.conclude(verdict);
+        }
+    }
+
+    fn pause_ends(&self) -> Option<Instant> {
+        match &self.undecided {
+            Some(undecided) => undecided.poll_timeout(),
+            None => self.codec.poll_timeout(),
         }
     }
 
@@ -233,6 +262,7 @@ fn write(codec: &XBee, common: &mut Common, now: Instant, frame: &ApiFrame<'_>, 
 
 impl Radio for XBeeRadio {
     fn handle_open(&mut self, _now: Instant) {
+        self.undecided = Some(Undecided::new(self.bounds));
         self.codec.reset();
         self.common.restart();
         self.flights.clear();
@@ -241,6 +271,12 @@ impl Radio for XBeeRadio {
     }
 
     fn handle_octets(&mut self, now: Instant, _lane: Lane, octets: &[u8]) {
+        if let Some(undecided) = &mut self.undecided {
+            if let Some(answer) = undecided.hear(now, octets) {
+                self.take(now, &answer);
+            }
+            return;
+        }
         let mut input = octets;
         let mut content = Vec::new();
         while let Some(item) = self.codec.decode(now, &mut input) {
@@ -270,7 +306,7 @@ impl Radio for XBeeRadio {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.codec.poll_timeout().is_some_and(|at| at <= now) {
+        if self.pause_ends().is_some_and(|at| at <= now) {
             self.handle_octets(now, Lane::Main, &[]);
         }
         self.common.counters.unreported += self.flights.expire(now);
@@ -329,7 +365,7 @@ impl Radio for XBeeRadio {
 
     fn poll_timeout(&self) -> Option<Instant> {
         earliest([
-            self.codec.poll_timeout(),
+            self.pause_ends(),
             self.interview.poll_timeout(),
             self.flights.poll_timeout(),
             self.relieved_at,
