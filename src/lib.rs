@@ -13,6 +13,7 @@
 //! | [`stats`] | counters, each bumped once a packet with its reason |
 //! | [`upstream`] | the words between a node and its broker, and MQTT connections without their sockets |
 //! | [`session`] | one node: its state, its timers, one file an exchange |
+//! | [`store`] | the words for what survives a restart; with the shell, the log on disk |
 //! | [`gateway`] | all nodes: who a datagram belongs to, takeover, strangers, discovery, limits, wake-ups |
 //! | [`links`] | the shell: UDP sockets and serial ports, and the framings on them |
 //! | `broker` | the shell: TCP connections to the broker, or the broker inside |

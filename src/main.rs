@@ -1,5 +1,6 @@
 //! The command line of the gateway.
 
+mod kept;
 mod ports;
 
 use std::io::Write;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use kept::StoreCommand;
 use mqtt_sn_gateway::config::{self, Config};
 use mqtt_sn_gateway::daemon::{Daemon, Order, StartError};
 use mqtt_sn_gateway::links::serial::probe::{SPEEDS, probe as serial_probe};
@@ -48,6 +50,14 @@ enum Command {
         #[arg(short, long, value_name = "SECONDS", default_value_t = 5)]
         listen: u64,
     },
+    /// Look into what survives a restart, write it out, read it in
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+        /// Its directory [without it: store.path of the configuration]
+        #[arg(long, value_name = "DIRECTORY", global = true)]
+        path: Option<PathBuf>,
+    },
 }
 
 const AFTER_HELP: &str = "\
@@ -69,6 +79,9 @@ fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Run) => run(arguments.config.as_deref()),
         Some(Command::Check { file }) => check(file.or(arguments.config).as_deref()),
+        Some(Command::Store { command, path }) => {
+            kept::run(command, path, arguments.config.as_deref())
+        }
         Some(Command::Ports) => {
             print(&ports::table());
             ExitCode::SUCCESS

@@ -58,6 +58,7 @@ link     udp: UDP 127.0.0.1:10000, discovery 225.1.1.1:1883 on lo, retry 10s x 3
 link     udp2: UDP 0.0.0.0:10001, [::]:10001, retry 500ms x 5, messages up to 1KiB, QoS -1
 topics   3 pre-defined
 clients  only x-*, node1, at most 20000
+store    memory
 log      info as text
 "
     );

@@ -12,6 +12,7 @@ mod problem;
 mod read;
 mod section;
 mod serial;
+mod store;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Settings};
 use crate::links::serial::SerialConfig;
 use crate::links::udp::UdpConfig;
+use crate::store::StoreConfig;
 
 /// Everything gateway.yaml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub links: Vec<LinkConfig>,
     /// Where the broker is.
     pub broker: BrokerConfig,
+    /// Where records are kept.
+    pub store: StoreConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -101,6 +105,7 @@ impl Config {
                 "clients and limits",
                 bounds(old_settings) != bounds(new_settings),
             ),
+            ("store", self.store != new.store),
             ("log.format", self.log.format != new.log.format),
         ];
         let changed = changes.into_iter().filter(|(_, changed)| *changed);
@@ -117,6 +122,7 @@ impl Default for Config {
             },
             links: vec![LinkConfig::Udp(UdpConfig::default())],
             broker: BrokerConfig::default(),
+            store: StoreConfig::Memory,
             log: LogConfig::default(),
         }
     }

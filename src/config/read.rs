@@ -9,6 +9,7 @@ use super::broker::read_broker;
 use super::link::read_links;
 use super::problem::{ConfigError, Problem};
 use super::section::{Reader, Section};
+use super::store::read_store;
 use super::value::{
     choice, duration, expects, list, literal, name, number, size, text, truth, whole_seconds,
 };
@@ -60,6 +61,10 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     }
     if let Some(section) = file.section("limits") {
         read_limits(section, &mut settings.limits, &mut settings.session);
+    }
+    if let Some(store) = file.get("store") {
+        let age = &mut settings.limits.message_age;
+        read_store(reader, store, &mut config.store, age);
     }
     if let Some(section) = file.section("log") {
         read_log(section, &mut config.log);

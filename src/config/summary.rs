@@ -1,6 +1,7 @@
 //! A configuration in a few lines a person can check.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::value::{show_duration, show_size};
 use super::{Config, LinkConfig, LogFormat};
@@ -8,6 +9,7 @@ use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Takeover};
 use crate::links::serial::{Addressing, Flow, SerialConfig};
 use crate::links::udp::UdpConfig;
+use crate::store::{DiskConfig, StoreConfig};
 
 /// Writes what was understood, a line for each part; no password.
 impl fmt::Display for Config {
@@ -53,6 +55,10 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, ", at most {}", settings.limits.sessions)?;
+        match &self.store {
+            StoreConfig::Memory => writeln!(f, "store    memory")?,
+            StoreConfig::Disk(disk) => write_store(f, disk, settings.limits.message_age)?,
+        }
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "JSON",
@@ -116,6 +122,22 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings) -> fmt::Result {
     }
     if !link.forwarders.is_empty() {
         f.write_str(", forwarders")?;
+    }
+    writeln!(f)
+}
+
+fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig, age: Duration) -> fmt::Result {
+    let max = usize::try_from(disk.max).unwrap_or(usize::MAX);
+    write!(
+        f,
+        "store    {}, sync {}, at most {}, messages up to {} old",
+        disk.path.display(),
+        show_duration(disk.sync),
+        show_size(max),
+        show_duration(age)
+    )?;
+    if disk.required {
+        f.write_str(", required")?;
     }
     writeln!(f)
 }

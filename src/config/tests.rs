@@ -18,6 +18,7 @@ use crate::gateway::{
 use crate::links::framing::Framing;
 use crate::links::serial::{Addressing, Budget, Device, Duty, Flow, PortSettings, SerialConfig};
 use crate::links::udp::{Group, UdpConfig};
+use crate::store::{DiskConfig, StoreConfig};
 use crate::topics::{Pattern, Predefined};
 use crate::wire::TopicId;
 
@@ -59,6 +60,9 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     };
     assert_eq!(udp.discovery.len(), 1);
     udp.discovery.clear();
+    let store = std::mem::replace(&mut config.store, StoreConfig::Memory);
+    let disk = DiskConfig::new("mqtt-sn-gateway.store".into());
+    assert_eq!(store, StoreConfig::Disk(disk));
     let (serial, settings) = (config.links.pop(), config.settings.links.pop());
     let device = "/dev/serial/by-id/usb-FTDI_FT232R".parse();
     let mut expected = SerialConfig::new("xbee", device.expect("a device"), Framing::XBee);
@@ -142,6 +146,7 @@ limits:
   queue: 18
   queue_qos0: 19
   queue_qos0_bytes: 20KiB
+store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, max_age: 3d, required: true}
 log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
 "#;
     let mut predefined = Predefined::default();
@@ -228,6 +233,7 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                 sessions: 12,
                 queued_bytes: 13 << 20,
                 stranger_replies: 14,
+                message_age: Duration::from_secs(3 * 24 * 3600),
             },
             upstream: UpstreamSettings {
                 keep_alive: Duration::from_secs(3600),
@@ -258,6 +264,12 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             host: "broker.example".to_owned(),
             port: 8883,
         },
+        store: StoreConfig::Disk(DiskConfig {
+            path: "/var/lib/gw".into(),
+            sync: Duration::from_millis(50),
+            max: 2 << 20,
+            required: true,
+        }),
         log: LogConfig {
             level: "warn,mqtt_sn_gateway::wire=trace".to_owned(),
             format: LogFormat::Json,

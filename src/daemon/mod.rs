@@ -3,9 +3,10 @@
 //! One task owns the [`Gateway`] and all sockets. A turn of its loop is: wait, then
 //!
 //! 1. what is due by time,
-//! 2. what the broker says, because acknowledgements end work,
-//! 3. what the nodes say, because datagrams begin work,
-//! 4. everything that came of it goes out: one call for many datagrams, one a connection.
+//! 2. what the store says: what is safe can be acknowledged,
+//! 3. what the broker says, because acknowledgements end work,
+//! 4. what the nodes say, because datagrams begin work,
+//! 5. everything that came of it goes out: one call for many datagrams, one a connection.
 //!
 //! Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
 //! waiting for more than a turn.
@@ -29,11 +30,16 @@ use crate::config::Config;
 use crate::gateway::{Gateway, Input, LinkId, Output, Target};
 use crate::links::serial::SerialEvent;
 use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
+use crate::store::{Answer, OpenError, Store};
 use link::Link;
 use poller::Poller;
 
 /// Events of the broker's sockets handled in one turn.
 const BROKER_BUDGET: usize = 256;
+/// Answers of the store handled in one turn.
+const STORE_BUDGET: usize = 1024;
+/// How long nothing is begun when too much waits for the disk.
+const STORE_PAUSE: Duration = Duration::from_millis(10);
 /// Batches of datagrams taken from each link in one turn.
 const LINK_BUDGET: usize = 4;
 /// Messages of serial links handled in one turn.
@@ -69,6 +75,9 @@ pub enum StartError {
     #[cfg(not(feature = "embedded-broker"))]
     #[error("broker: this build has no embedded broker; set broker.url: mqtt://HOST:1883")]
     NoEmbeddedBroker,
+    /// The store is required and cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The system gives no epoll instance.
     #[error("cannot wait for sockets: {0}")]
     Poll(#[from] io::Error),
@@ -82,6 +91,7 @@ pub struct Daemon {
     /// What the tasks of serial links hear.
     serial: mpsc::Receiver<SerialEvent>,
     broker: Sockets,
+    store: Store,
     config: Config,
     broker_address: (String, u16),
     buffers: ReceiveBuffers,
@@ -134,8 +144,12 @@ impl Daemon {
             FIRST_BROKER_TOKEN,
             now(),
         );
+        let (store, records) = Store::open(&config.store)?;
+        let mut gateway = Gateway::new(config.settings.clone(), fastrand::u64(..));
+        gateway.restore(now(), records);
         let daemon = Self {
-            gateway: Gateway::new(config.settings.clone(), fastrand::u64(..)),
+            gateway,
+            store,
             config,
             poller,
             links,
@@ -209,7 +223,8 @@ impl Daemon {
                     None | Some(Order::ShutDown) => break,
                 },
                 ready = self.poller.ready() => self.handle_ready(ready),
-                Some(event) = self.serial.recv() => self.handle_serial(now(), &event),
+                Some(event) = self.serial.recv(), if !self.store.is_congested() => self.handle_serial(now(), &event),
+                () = self.store.answered() => {}
                 () = self.broker.resolved() => self.broker.handle_resolved(now()),
                 () = sleep_until(deadline.unwrap_or_else(now).into()), if deadline.is_some() => {}
                 () = yield_now(), if busy => {}
@@ -233,6 +248,10 @@ impl Daemon {
 
     /// Whether there is something to do without waiting.
     fn has_work(&self) -> bool {
+        !self.store.is_congested() && self.has_input()
+    }
+
+    fn has_input(&self) -> bool {
         self.broker.has_events() || self.links.iter().any(Link::is_readable)
     }
 
@@ -241,6 +260,7 @@ impl Daemon {
         links
             .chain(self.gateway.poll_timeout())
             .chain(self.broker.poll_timeout())
+            .chain(self.store.is_congested().then(|| now() + STORE_PAUSE))
             .min()
     }
 
@@ -264,8 +284,12 @@ impl Daemon {
     fn turn(&mut self) {
         let now = now();
         self.handle_timeout(now);
-        self.handle_broker(now);
-        self.handle_links(now);
+        self.handle_store(now);
+        // With a slow disk nothing more is begun than it can finish.
+        if !self.store.is_congested() {
+            self.handle_broker(now);
+            self.handle_links(now);
+        }
         self.flush(now);
     }
 
@@ -278,6 +302,20 @@ impl Daemon {
         }
         if self.gateway.poll_timeout().is_some_and(|at| at <= now) {
             feed(&mut self.gateway, now, Input::Timeout, &mut self.outputs);
+            self.dispatch(now);
+        }
+    }
+
+    fn handle_store(&mut self, now: Instant) {
+        for _ in 0..STORE_BUDGET {
+            let Some(answer) = self.store.poll_answer() else {
+                return;
+            };
+            let input = match answer {
+                Answer::Stored(ticket) => Input::Stored(ticket),
+                Answer::Full(is_full) => Input::StoreFull(is_full),
+            };
+            feed(&mut self.gateway, now, input, &mut self.outputs);
             self.dispatch(now);
         }
     }
@@ -322,8 +360,7 @@ impl Daemon {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Broker(request) => self.broker.handle_request(now, request),
-                // The core does not ask for anything to be kept yet.
-                Output::Store(_) => {}
+                Output::Store(op) => self.store.handle_op(op),
                 Output::Datagram { to, bytes } => match to {
                     Target::Peer(peer, route) => {
                         let link = self.links.get_mut(usize::from(peer.link.0));
@@ -343,16 +380,26 @@ impl Daemon {
 
     /// Hands everything queued to the kernel.
     fn flush(&mut self, now: Instant) {
+        self.store.flush();
         self.broker.flush(now);
         for link in &mut self.links {
             link.flush();
         }
     }
 
-    /// Lets the core say goodbye, then waits until the kernel and the broker have taken it.
+    /// Lets the core say goodbye, then waits until the kernel, the broker and the disk have taken it.
     async fn close(mut self) {
         info!("shutting down");
         let start = now();
+        let deadline = start + CLOSE_TIMEOUT;
+        self.say_goodbye(start).await;
+        let closed = tokio::time::timeout_at(deadline.into(), self.store.close()).await;
+        if closed.is_err() {
+            warn!("the disk of the store did not take everything in time");
+        }
+    }
+
+    async fn say_goodbye(&mut self, start: Instant) {
         let deadline = start + CLOSE_TIMEOUT;
         self.gateway.shut_down(start);
         self.outputs

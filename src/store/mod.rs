@@ -5,6 +5,34 @@
 //! when the process ended, and perhaps some that were on the way. Where the records lie is the daemon's
 //! matter; how long one is worth keeping is the core's, which learns its age.
 
+#[cfg(feature = "daemon")]
+mod backend;
+#[cfg(feature = "daemon")]
+mod disk;
+#[cfg(feature = "daemon")]
+mod error;
+#[cfg(feature = "daemon")]
+mod frame;
+#[cfg(feature = "daemon")]
+mod lines;
+#[cfg(feature = "daemon")]
+mod log;
+#[cfg(feature = "daemon")]
+mod replay;
+#[cfg(feature = "daemon")]
+mod segment;
+#[cfg(feature = "daemon")]
+mod writer;
+
+#[cfg(feature = "daemon")]
+pub use backend::{Answer, Store, StoreConfig};
+#[cfg(feature = "daemon")]
+pub use disk::{Disk, DiskConfig};
+#[cfg(feature = "daemon")]
+pub use error::OpenError;
+#[cfg(feature = "daemon")]
+pub use lines::{Decoder, LineError, export, import, list};
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,4 +70,16 @@ pub struct Record {
     pub value: Bytes,
     /// How long ago it was put, by the system's clock; zero when that clock went backwards.
     pub age: Duration,
+}
+
+impl Op {
+    /// Returns the octets of key and value.
+    #[cfg(feature = "daemon")]
+    fn octets(&self) -> usize {
+        match self {
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+            Self::Commit(_) => 0,
+        }
+    }
 }
