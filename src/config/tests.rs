@@ -212,6 +212,7 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             name: "gw7".into(),
             gateway_id: 255,
             advertise: Some(Duration::from_secs(60)),
+            keep_sessions: false,
             links: vec![link, dongle],
             session: SessionSettings {
                 client_id_max: 23,

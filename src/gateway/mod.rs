@@ -7,6 +7,7 @@
 mod anonymous;
 mod directory;
 mod discovery;
+mod keep;
 mod nodes;
 mod observe;
 mod peer;
@@ -152,7 +153,7 @@ impl Gateway {
 
     /// Takes up what the store kept over a restart, in the order of the keys. Called once, before the first input.
     pub fn restore(&mut self, now: Instant, records: impl IntoIterator<Item = Record>) {
-        let _ = (now, records.into_iter().count());
+        self.nodes.restore(now, records, &mut self.core);
     }
 
     /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::directory::Directory;
+use super::keep::Kept;
 use super::observe::{Happening, Interest, RefusedReason, Trace};
 use super::{Core, LinkId, Output, Peer, Route, Takeover, Target};
 use crate::session::{ConnectContent, Context, Direction, Journal, Session, Status};
@@ -45,6 +46,8 @@ pub(super) struct Node {
     pub(super) since: Instant,
     /// The earliest entry it has among the wake-ups.
     wakes_at: Option<Instant>,
+    /// What the store has of its session.
+    stored: Kept,
     /// The entry it has among the kept ones.
     kept_since: Option<Instant>,
 }
@@ -368,6 +371,9 @@ impl Nodes {
         } else if let Some(since) = node.kept_since.take() {
             self.kept.remove(&(since, key));
         }
+        if node.session.status() != Status::Connecting {
+            core.keep(&node.session, &mut node.stored);
+        }
         self.schedule(key, core);
     }
 
@@ -463,6 +469,18 @@ impl Nodes {
         self.directory.insert_peer(key, peer, &self.nodes);
     }
 
+    /// Enters a session of before a restart.
+    pub(super) fn restore_session(&mut self, now: Instant, session: Session, core: &mut Core) {
+        let client_id = session.client_id().clone();
+        let Some(key) = self.create(now, &client_id, LinkId(0), core) else {
+            return;
+        };
+        let node = &mut self.nodes[key];
+        node.stored = Kept::Revision(session.revision());
+        node.session = session;
+        self.with_session(now, key, core, Session::resume);
+    }
+
     fn create(
         &mut self,
         now: Instant,
@@ -486,6 +504,7 @@ impl Nodes {
             since: now,
             wakes_at: None,
             kept_since: None,
+            stored: Kept::default(),
         }));
         self.directory.insert_client(key, client_id, &self.nodes);
         Some(key)
@@ -501,7 +520,8 @@ impl Nodes {
     }
 
     fn remove(&mut self, now: Instant, key: usize, core: &mut Core) {
-        let node = self.nodes.remove(key);
+        let mut node = self.nodes.remove(key);
+        core.drop_kept(&node.session, &mut node.stored);
         if core.traces(Interest::States) {
             core.trace(node.trace(now, Happening::Forgotten));
         }

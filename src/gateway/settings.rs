@@ -24,6 +24,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Connections to the broker.
     pub upstream: UpstreamSettings,
+    /// Whether sessions with `CleanSession` 0 go to the store, so that they survive a restart.
+    pub keep_sessions: bool,
     /// Pre-defined topics by client id.
     pub predefined: Arc<Predefined>,
     /// Client ids that may connect; `None` is any.
@@ -212,6 +214,7 @@ impl Default for Settings {
             session: SessionSettings::default(),
             limits: Limits::default(),
             upstream: UpstreamSettings::default(),
+            keep_sessions: false,
             predefined: Arc::default(),
             allowed_clients: None,
         }

@@ -12,6 +12,7 @@ mod downlink;
 mod journal;
 mod queue;
 mod sleep;
+mod snapshot;
 mod subscribe;
 mod topic;
 mod uplink;

@@ -17,7 +17,7 @@ const PENDING_MAX: usize = 4;
 pub(super) struct Subscription {
     pub(super) filter: Arc<str>,
     pub(super) by: SubscribedAs,
-    qos: QoS,
+    pub(super) qos: QoS,
 }
 
 /// How the node named what it subscribed to; messages go to it the same way (I-10).

@@ -105,6 +105,28 @@ impl Registry {
         Ok(id)
     }
 
+    /// Enters an id of before a restart, unconfirmed. Ids are entered in the order of their
+    /// assignment.
+    ///
+    /// # Errors
+    /// When this id cannot follow the ones there are.
+    pub fn restore(&mut self, id: TopicId, name: Arc<str>) -> Result<(), RegistryFull> {
+        let distance = |id: u16| id.wrapping_sub(self.start);
+        let follows = self.entries.is_empty() || distance(id.0) >= distance(self.next);
+        let wrapped = self.next == self.start && !self.entries.is_empty();
+        if id.is_reserved() || !follows || wrapped || self.find(&name).is_some() {
+            return Err(RegistryFull);
+        }
+        self.next = following(id.0);
+        self.entries.push(Entry {
+            id,
+            registration: Registration::Unconfirmed,
+            fingerprint: fingerprint(&name),
+            name,
+        });
+        Ok(())
+    }
+
     /// Notes what the node knows of an id.
     pub fn set(&mut self, id: TopicId, registration: Registration) {
         if let Some(index) = self.index(id) {
@@ -142,11 +164,7 @@ impl Registry {
         }
         loop {
             let id = TopicId(self.next);
-            let following = if self.next == LAST {
-                FIRST
-            } else {
-                self.next + 1
-            };
+            let following = following(self.next);
             if !reserved(id) {
                 self.next = following;
                 return Ok(id);
@@ -168,6 +186,10 @@ impl Registry {
             .binary_search_by_key(&distance(id), |entry| distance(entry.id))
             .ok()
     }
+}
+
+fn following(id: u16) -> u16 {
+    if id == LAST { FIRST } else { id + 1 }
 }
 
 fn fingerprint(name: &str) -> u32 {

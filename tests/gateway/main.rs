@@ -8,6 +8,7 @@ mod discovery;
 mod forwarder;
 mod identity;
 mod observe;
+mod restart;
 mod strangers;
 mod support;
 mod upstream;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mqtt_sn_gateway::gateway::{
     Address, Gateway, Input, LinkId, LinkSettings, Output, Peer, Route, Settings, Target,
 };
+use mqtt_sn_gateway::store::{Op, Record};
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::upstream::{CloseReason, ConnId, SocketEvent, SocketRequest};
 use mqtt_sn_gateway::wire::{self, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
@@ -21,6 +22,10 @@ pub(crate) const OWN: &str = "gw";
 
 pub(crate) struct Bench {
     pub(crate) gateway: Gateway,
+    /// What the store holds.
+    pub(crate) store: BTreeMap<Bytes, Bytes>,
+    /// Operations the store has had.
+    pub(crate) store_ops: usize,
     /// What the broker does with a new connection.
     pub(crate) broker: Broker,
     epoch: Instant,
@@ -96,6 +101,8 @@ impl Bench {
         let mut bench = Self {
             gateway: Gateway::new(settings, 7),
             broker,
+            store: BTreeMap::new(),
+            store_ops: 0,
             epoch,
             now: epoch,
             datagrams: Vec::new(),
@@ -107,6 +114,39 @@ impl Bench {
         bench.gateway.handle_input(epoch, Input::Timeout);
         bench.drain();
         bench
+    }
+
+    /// Another gateway, started when this one is gone, with what its store holds.
+    pub(crate) fn restarted(self, settings: Settings) -> Self {
+        let mut bench = Self::with_broker(settings.clone(), self.broker);
+        bench.gateway = Gateway::new(settings, 8);
+        bench.connections.clear();
+        let records = self.store.iter().map(|(key, value)| Record {
+            key: key.clone(),
+            value: value.clone(),
+            age: Duration::ZERO,
+        });
+        bench.gateway.restore(bench.now, records);
+        bench.gateway.handle_input(bench.now, Input::Timeout);
+        bench.drain();
+        bench.store = self.store;
+        bench
+    }
+
+    fn handle_store(&mut self, op: Op) {
+        self.store_ops += 1;
+        match op {
+            Op::Put { key, value } => {
+                self.store.insert(key, value);
+            }
+            Op::Delete { key } => {
+                assert!(
+                    self.store.remove(&key).is_some(),
+                    "only what is there is deleted"
+                );
+            }
+            Op::Commit(_) => {}
+        }
     }
 
     /// Lets time pass, with everything that is due in between.
@@ -269,7 +309,8 @@ impl Bench {
         };
         self.node(address, packet);
         let datagrams = std::mem::take(&mut self.datagrams);
-        let message = wire::decode(&datagrams[0].1).expect("valid");
+        let (_, last) = datagrams.last().expect("an answer");
+        let message = wire::decode(last).expect("valid");
         let Packet::RegAck { topic_id, .. } = message.packet else {
             panic!("{message}")
         };
@@ -323,7 +364,7 @@ impl Bench {
                 }
                 Output::Broker(SocketRequest::Finish(conn)) => self.close(conn, Closed::Finished),
                 Output::Broker(SocketRequest::Abort(conn)) => self.close(conn, Closed::Aborted),
-                Output::Store(op) => panic!("nothing is kept yet: {op:?}"),
+                Output::Store(op) => self.handle_store(op),
             }
         }
     }

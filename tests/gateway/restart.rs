@@ -1,0 +1,227 @@
+//! What of a node survives a restart of the gateway, if there is a store.
+
+use mqtt_sn_gateway::gateway::Settings;
+use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId, WillTopic};
+use rumqttc::mqttbytes::v4 as mqtt;
+
+use crate::support::*;
+
+fn keeping() -> Settings {
+    let mut settings = settings();
+    settings.keep_sessions = true;
+    settings
+}
+
+fn subscribe(bench: &mut Bench, address: &str, client_id: &str, filter: &str, pkid: u16) {
+    let packet = Packet::Subscribe {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        msg_id: MsgId(5),
+        filter: Filter::Name(filter),
+    };
+    let granted = mqtt::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce);
+    bench.node(address, packet);
+    bench.broker(
+        client_id,
+        &[mqtt::Packet::SubAck(mqtt::SubAck::new(pkid, vec![granted]))],
+    );
+}
+
+#[test]
+fn a_topic_id_of_before_still_means_its_topic() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    let topics = ["a", "b"].map(|name| t.registered(A, name));
+    let mut t = t.restarted(keeping());
+    // The node does not know that anything happened, and is told.
+    t.node(A, publish(topics[1], QoS::AtMostOnce, 0, b"x"))
+        .sends([(A, DISCONNECT)]);
+    t.connected(A, "n", false);
+    t.node(A, publish(topics[1], QoS::AtMostOnce, 0, b"x"));
+    t.tells_broker([("n", mqtt_publish("b", rumqttc::QoS::AtMostOnce, 0, b"x"))]);
+    // Ids go on where they ended.
+    let next = t.registered(A, "c").octets();
+    assert!(topics.iter().all(|topic| topic.octets() != next));
+    assert_eq!(t.registered(A, "a"), topics[0]);
+}
+
+#[test]
+fn a_sleeper_sleeps_on_and_gets_what_the_broker_kept() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    subscribe(&mut t, A, "n", "a/#", 1);
+    let topic = t.registered(A, "a/b");
+    t.node(A, SLEEP);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    let mut t = t.restarted(keeping());
+    assert_eq!(t.gateway.status("n"), Some(Status::Asleep));
+    let [connect] = &t.connects()[..] else {
+        panic!("the broker is told at once")
+    };
+    assert!(!connect.clean_session);
+    t.broker(
+        "n",
+        &[mqtt_publish("a/b", rumqttc::QoS::AtLeastOnce, 7, b"x")],
+    )
+    .sends([]);
+    let (topic_id, msg_id) = (topic.octets(), MsgId(1));
+    t.at(300_000).node(B, Packet::PingReq { client_id: "n" });
+    t.sends([(
+        B,
+        Packet::Register {
+            topic_id,
+            msg_id,
+            topic_name: "a/b",
+        },
+    )]);
+    t.node(
+        B,
+        Packet::RegAck {
+            topic_id,
+            msg_id,
+            code: ReturnCode::Accepted,
+        },
+    );
+    t.sends([(B, publish(topic, QoS::AtLeastOnce, 2, b"x"))]);
+    t.node(B, puback(topic, 2)).sends([(B, Packet::PingResp)]);
+}
+
+#[test]
+fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
+    let mut t = Bench::with(keeping());
+    let will = Packet::Connect {
+        will: true,
+        clean_session: false,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "n",
+    };
+    let topic = WillTopic {
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        topic: "lwt",
+    };
+    t.node(A, will).node(A, Packet::WillTopic(Some(topic)));
+    t.node(A, Packet::WillMsg { message: b"gone" })
+        .node(A, SLEEP);
+    let mut t = t.restarted(keeping());
+    let will = t.connects()[0].last_will.clone().expect("a Will");
+    assert_eq!(
+        (&*will.topic, &will.message[..], will.retain),
+        ("lwt", &b"gone"[..], true)
+    );
+    t.at(660_000);
+    assert_eq!(t.gateway.status("n"), Some(Status::Lost));
+    assert_eq!(t.closed().last(), Some(&("n".to_owned(), Closed::Finished)));
+}
+
+#[test]
+fn subscriptions_are_made_again_if_the_broker_forgot() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    subscribe(&mut t, A, "n", "a/#", 1);
+    let mut t = t.restarted(keeping());
+    t.connected(A, "n", false);
+    let mut subscribe = mqtt::Subscribe::new("a/#", rumqttc::QoS::AtLeastOnce);
+    subscribe.pkid = 1;
+    t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
+}
+
+#[test]
+fn only_changes_are_written() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    let topic = t.registered(A, "a");
+    let written = t.store_ops;
+    for round in 1..=10 {
+        t.at(round * 1000)
+            .node(A, PINGREQ)
+            .node(A, publish(topic, QoS::AtMostOnce, 0, b"x"));
+    }
+    t.registered(A, "a");
+    assert_eq!(t.store_ops, written);
+    t.registered(A, "b");
+    assert_eq!(t.store_ops, written + 1);
+    t.node(A, SLEEP);
+    for round in 1..=10 {
+        t.at(20_000 + round * 1000)
+            .node(A, Packet::PingReq { client_id: "n" });
+    }
+    assert_eq!(t.store_ops, written + 2, "waking up is no change");
+}
+
+#[test]
+fn clean_sessions_are_not_kept_and_end_what_was() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", true).registered(A, "a");
+    assert!(t.store.is_empty());
+    t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    t.connected(A, "n", false).registered(A, "a");
+    assert_eq!(t.store.len(), 1);
+    t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    assert_eq!(t.store.len(), 1);
+    t.connected(A, "n", true);
+    assert!(t.store.is_empty());
+}
+
+#[test]
+fn what_is_kept_expires() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false).registered(A, "a");
+    t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    let mut t = t.restarted(keeping());
+    assert_eq!(t.gateway.sessions(), 1);
+    t.at(24 * 3600 * 1000);
+    assert_eq!((t.gateway.sessions(), t.store.len()), (0, 0));
+}
+
+#[test]
+fn without_a_store_nothing_is_written() {
+    let mut t = Bench::new();
+    t.connected(A, "n", false).registered(A, "a");
+    assert_eq!(t.store_ops, 0);
+}
+
+#[test]
+fn torn_and_foreign_records_are_passed_over() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    subscribe(&mut t, A, "n", "a/#", 1);
+    t.registered(A, "a");
+    let (key, value) = t.store.pop_first().expect("a record");
+    t.store.insert("other/key".into(), value.clone());
+    t.store.insert((&b"session/\xff"[..]).into(), value.clone());
+    for length in 0..value.len() {
+        t.store
+            .insert(format!("session/{length}").into(), value.slice(..length));
+    }
+    t.store
+        .insert("session/long".into(), [&value[..], b"x"].concat().into());
+    for index in 0..value.len() {
+        let mut flipped = value.to_vec();
+        flipped[index] ^= 0x80;
+        t.store
+            .insert(format!("session/flip{index}").into(), flipped.into());
+    }
+    t.store.insert(key, value);
+    let t = t.restarted(keeping());
+    assert!(t.gateway.status("n").is_some());
+    assert!((0..40).all(|length| t.gateway.status(&length.to_string()).is_none()));
+    assert_eq!(t.gateway.status("long"), None);
+}
+
+#[test]
+fn an_id_that_was_reserved_stays_so() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    let first = t.registered(A, "a").octets();
+    let mut t = t.restarted(keeping());
+    t.connected(A, "n", false);
+    for name in ["b", "c", "d"] {
+        let id = t.registered(A, name).octets();
+        assert!(id != TopicId(2) && id != first && !id.is_reserved());
+    }
+}
