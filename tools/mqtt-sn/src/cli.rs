@@ -3,8 +3,9 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::bench;
-use crate::command::{decode, dump, ping, publish, search, subscribe};
+use crate::command::{decode, dump, node, ping, proxy, publish, search, subscribe};
 use crate::failure::Failure;
+use crate::sim;
 
 /// Node tool for MQTT-SN 1.2 over UDP: publish, subscribe, look for gateways, read packets.
 ///
@@ -39,8 +40,14 @@ enum Command {
     Search(search::SearchArgs),
     /// Listen on a UDP port and print the packets that arrive
     Dump(dump::DumpArgs),
+    /// Be a node: commands from a script or the keyboard
+    Node(Box<node::NodeArgs>),
+    /// Run a fleet of nodes through a scenario
+    Sim(Box<sim::SimArgs>),
     /// Measure a gateway
     Bench(Box<bench::BenchArgs>),
+    /// Put a bad link between real nodes and a gateway
+    Proxy(Box<proxy::ProxyArgs>),
     /// Print what packets given in hexadecimal say
     Decode(decode::DecodeArgs),
 }
@@ -57,6 +64,9 @@ impl Cli {
             Command::Ping(args) => ping::run(args),
             Command::Search(args) => search::run(args),
             Command::Dump(args) => dump::run(args),
+            Command::Node(args) => node::run(args),
+            Command::Proxy(args) => proxy::run(args),
+            Command::Sim(args) => sim::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Decode(args) => decode::run(args),
         }

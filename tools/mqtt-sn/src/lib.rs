@@ -23,4 +23,7 @@ pub mod failure;
 pub mod net;
 pub mod options;
 pub mod print;
+pub mod script;
 pub mod session;
+mod sim;
+pub mod template;

@@ -225,13 +225,8 @@ pub struct FaultOptions {
     )]
     pub mtu: usize,
     /// Number that makes the faults repeatable
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = 1,
-        hide_default_value = true
-    )]
-    pub seed: u64,
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
 }
 
 impl FaultOptions {

@@ -86,7 +86,7 @@ impl Crew {
                 asked += 1;
             }
             match self.next(None)? {
-                Some((_, Event::Connected { after })) => {
+                Some((_, Event::Connected { after, .. })) => {
                     up += 1;
                     self.connect_times.add(after);
                 }

@@ -22,6 +22,9 @@ use mqtt_sn_gateway::wire::QoS;
 use crate::failure::Failure;
 use crate::options::{connected_qos, seconds};
 
+pub(crate) use crew::allow_open_files;
+pub(crate) use figures::Times;
+
 use crew::Crew;
 use process::Process;
 use report::Report;

@@ -3,7 +3,9 @@
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod input;
+pub(crate) mod node;
 pub(crate) mod ping;
+pub(crate) mod proxy;
 pub(crate) mod publish;
 pub(crate) mod search;
 pub(crate) mod station;

@@ -51,7 +51,7 @@ impl Station {
         let node = fleet.add(Session::new(config), address, Some(local))?;
         let (out, inward) = faults.faults();
         if !(out.is_none() && inward.is_none()) {
-            fleet.impair(node, out, inward, faults.seed);
+            fleet.impair(node, out, inward, faults.seed.unwrap_or(1));
         }
         Ok(Self {
             fleet,
@@ -71,6 +71,16 @@ impl Station {
         &mut self.fleet
     }
 
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.fleet.local_address(self.node)
+    }
+
+    /// Goes on from another port of the same address.
+    pub(crate) fn change_port(&mut self) -> Result<(), Failure> {
+        let address = self.local_address().ip();
+        self.fleet.move_node(self.node, address)
+    }
+
     pub(crate) fn session(&self) -> &Session {
         self.fleet.session(self.node)
     }
@@ -84,7 +94,7 @@ impl Station {
         self.act(|session, now| session.connect(now));
         loop {
             match self.next(until)? {
-                Step::Event(Event::Connected { after }) => return Ok(after),
+                Step::Event(Event::Connected { after, .. }) => return Ok(after),
                 Step::Event(event) => self.check(&event)?,
                 Step::TimeUp => return Err(self.too_late("CONNECT")),
                 Step::Interrupted => return Err(interrupted("CONNECT")),

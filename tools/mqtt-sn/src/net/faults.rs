@@ -46,12 +46,12 @@ const HOLD_BACK: Duration = Duration::from_millis(50);
 /// Most datagrams one direction holds; a link that delays more loses the newest.
 const MAX_HELD: usize = 10_000;
 
-/// One direction of a bad link.
+/// One direction of a bad link. Each datagram carries a tag that says whose it is.
 #[derive(Debug)]
-pub struct Lossy {
+pub struct Lossy<Tag = ()> {
     faults: Faults,
     random: fastrand::Rng,
-    held: BinaryHeap<Reverse<(Instant, u64, Bytes)>>,
+    held: BinaryHeap<Reverse<(Instant, u64, Tag, Bytes)>>,
     taken: u64,
     fate: Fate,
 }
@@ -73,7 +73,7 @@ impl Faults {
     }
 }
 
-impl Lossy {
+impl<Tag: Copy + Ord> Lossy<Tag> {
     /// Makes a direction; the same seed treats the same datagrams the same way.
     pub fn new(faults: Faults, seed: u64) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Lossy {
     }
 
     /// Takes a datagram; it comes out of [`Self::pop`] once, twice, changed, late or never.
-    pub fn push(&mut self, now: Instant, datagram: Bytes) {
+    pub fn push(&mut self, now: Instant, tag: Tag, datagram: Bytes) {
         self.fate.taken += 1;
         let too_long = self.faults.mtu != 0 && datagram.len() > self.faults.mtu;
         if too_long || self.strikes(self.faults.loss) {
@@ -106,18 +106,19 @@ impl Lossy {
         };
         if self.strikes(self.faults.dup) {
             self.fate.doubled += 1;
-            self.hold(now, datagram.clone());
+            self.hold(now, tag, datagram.clone());
         }
-        self.hold(now, datagram);
+        self.hold(now, tag, datagram);
     }
 
     /// Returns the next datagram whose time has come.
-    pub fn pop(&mut self, now: Instant) -> Option<Bytes> {
+    pub fn pop(&mut self, now: Instant) -> Option<(Tag, Bytes)> {
         let Reverse((due, ..)) = self.held.peek()?;
         if *due > now {
             return None;
         }
-        self.held.pop().map(|Reverse((_, _, datagram))| datagram)
+        let Reverse((_, _, tag, datagram)) = self.held.pop()?;
+        Some((tag, datagram))
     }
 
     /// Returns when the next datagram comes out.
@@ -125,7 +126,7 @@ impl Lossy {
         self.held.peek().map(|Reverse((due, ..))| *due)
     }
 
-    fn hold(&mut self, now: Instant, datagram: Bytes) {
+    fn hold(&mut self, now: Instant, tag: Tag, datagram: Bytes) {
         if self.held.len() >= MAX_HELD {
             self.fate.lost += 1;
             return;
@@ -136,7 +137,7 @@ impl Lossy {
             due += HOLD_BACK;
         }
         self.taken += 1;
-        self.held.push(Reverse((due, self.taken, datagram)));
+        self.held.push(Reverse((due, self.taken, tag, datagram)));
     }
 
     fn strikes(&mut self, percent: f64) -> bool {
@@ -161,10 +162,15 @@ mod tests {
         let mut link = Lossy::new(faults, 7);
         let start = clock::now();
         for number in 0..count {
-            link.push(start, Bytes::copy_from_slice(&number.to_be_bytes()));
+            link.push(start, (), Bytes::copy_from_slice(&number.to_be_bytes()));
         }
         let late = start + Duration::from_secs(3600);
-        (std::iter::from_fn(|| link.pop(late)).collect(), link.fate())
+        (
+            std::iter::from_fn(|| link.pop(late))
+                .map(|((), d)| d)
+                .collect(),
+            link.fate(),
+        )
     }
 
     #[test]
@@ -209,8 +215,8 @@ mod tests {
         };
         let mut link = Lossy::new(faults, 1);
         let now = clock::now();
-        link.push(now, Bytes::new());
-        assert_eq!(link.pop(now), Some(Bytes::new()));
+        link.push(now, (), Bytes::new());
+        assert_eq!(link.pop(now), Some(((), Bytes::new())));
     }
 
     #[test]
@@ -222,8 +228,8 @@ mod tests {
         };
         let mut link = Lossy::new(faults, 1);
         let now = clock::now();
-        link.push(now, Bytes::from_static(b"long"));
-        link.push(now, Bytes::from_static(b"abc"));
+        link.push(now, (), Bytes::from_static(b"long"));
+        link.push(now, (), Bytes::from_static(b"abc"));
         assert_eq!(link.poll_timeout(), Some(now + Duration::from_millis(20)));
         assert_eq!(link.pop(now + Duration::from_millis(19)), None);
         assert!(link.pop(now + Duration::from_millis(20)).is_some());

@@ -288,7 +288,7 @@ impl Fleet {
         let datagram = &self.buffer[..length];
         let member = &mut self.members[index];
         match member.faults.as_deref_mut() {
-            Some((_, inward)) => inward.push(now, Bytes::copy_from_slice(datagram)),
+            Some((_, inward)) => inward.push(now, (), Bytes::copy_from_slice(datagram)),
             None => member.take_in(now, datagram, &mut self.trace),
         }
     }
@@ -319,7 +319,7 @@ impl Fleet {
         let dark = self.is_blacked_out(now);
         let member = &mut self.members[index];
         let mut refused = false;
-        while let Some(datagram) = member
+        while let Some(((), datagram)) = member
             .faults
             .as_deref_mut()
             .and_then(|(_, inward)| inward.pop(now))
@@ -334,11 +334,11 @@ impl Fleet {
             }
             match member.faults.as_deref_mut() {
                 _ if dark => {}
-                Some((out, _)) => out.push(now, datagram),
+                Some((out, _)) => out.push(now, (), datagram),
                 None => refused |= member.transmit(&datagram),
             }
         }
-        while let Some(datagram) = member
+        while let Some(((), datagram)) = member
             .faults
             .as_deref_mut()
             .and_then(|(out, _)| out.pop(now))

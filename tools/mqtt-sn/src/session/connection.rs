@@ -28,6 +28,7 @@ impl Session {
             self.receiving.clear();
         }
         self.state = State::Connecting;
+        self.clean = clean_session;
         let request = Request::Connect {
             clean_session,
             will,
@@ -35,8 +36,11 @@ impl Session {
         self.begin(now, request, MsgId::NONE);
     }
 
-    /// Leaves; unfinished publishes are given up.
+    /// Leaves; unfinished publishes are given up. A sleeping node switches its radio on for it.
     pub fn disconnect(&mut self, now: Instant) {
+        if self.state == State::Asleep {
+            self.state = State::Awake;
+        }
         self.abandon_everything();
         self.ping_at = None;
         self.begin(now, Request::Disconnect, MsgId::NONE);
@@ -83,6 +87,7 @@ impl Session {
         self.postpone_ping(now);
         self.events.push_back(Event::Connected {
             after: now.duration_since(exchange.started),
+            clean: self.clean,
         });
         self.resume_exchanges(now);
     }

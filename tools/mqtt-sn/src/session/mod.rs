@@ -96,6 +96,8 @@ pub enum Event {
     Connected {
         /// Since the first CONNECT.
         after: Duration,
+        /// Whether it asked for a fresh session.
+        clean: bool,
     },
     /// A topic name got its id.
     Registered {
@@ -198,11 +200,25 @@ pub struct Counters {
     pub while_asleep: u64,
 }
 
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.repeated += other.repeated;
+        self.malformed += other.malformed;
+        self.suppressed += other.suppressed;
+        self.refused_unconfirmed += other.refused_unconfirmed;
+        self.while_asleep += other.while_asleep;
+    }
+}
+
 /// One node.
 #[derive(Debug)]
 pub struct Session {
     config: Arc<Config>,
     state: State,
+    /// What the last CONNECT asked for.
+    clean: bool,
     exchanges: Vec<Exchange>,
     publications: VecDeque<Outgoing>,
     registrations: VecDeque<Arc<str>>,
@@ -224,6 +240,7 @@ impl Session {
         Self {
             config: Arc::new(config),
             state: State::Disconnected,
+            clean: false,
             exchanges: Vec::new(),
             publications: VecDeque::new(),
             registrations: VecDeque::new(),
@@ -261,6 +278,12 @@ impl Session {
             && self.publications.is_empty()
             && self.registrations.is_empty()
             && self.subscriptions.is_empty()
+    }
+
+    /// Whether an answer is awaited, or something waits that may start without help.
+    pub fn is_waiting(&self) -> bool {
+        let active = self.state == State::Active;
+        self.exchanges.iter().any(|exchange| exchange.due.is_some()) || (active && !self.is_idle())
     }
 
     /// Takes a datagram from the gateway.

@@ -162,7 +162,7 @@ fn the_will_is_told_when_the_gateway_asks() {
         code: ReturnCode::Accepted,
     });
     let after = Duration::from_secs(10);
-    assert_eq!(lab.happened(), [Event::Connected { after }]);
+    assert_eq!(lab.happened(), [Event::Connected { after, clean: true }]);
 }
 
 #[test]
@@ -427,6 +427,15 @@ fn a_sleeper_that_hears_nothing_sleeps_on() {
     let asked = Asked::Wake;
     assert_eq!(lab.happened(), [Event::NoAnswer { asked, times: 4 }]);
     assert_eq!(lab.node.state(), State::Asleep);
+}
+
+#[test]
+fn a_sleeper_that_leaves_hears_the_answer() {
+    let mut lab = Lab::asleep();
+    lab.node.disconnect(lab.now);
+    assert_eq!(lab.sent(), ["DISCONNECT"]);
+    lab.gets(Packet::Disconnect { duration: None });
+    assert_eq!(lab.happened(), [Event::Disconnected]);
 }
 
 #[test]

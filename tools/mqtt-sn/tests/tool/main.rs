@@ -1,6 +1,7 @@
 //! The tool as its user meets it.
 
 mod end_to_end;
+mod sim;
 mod support;
 mod usage;
 mod wire;

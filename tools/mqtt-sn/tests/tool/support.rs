@@ -116,7 +116,7 @@ impl Running {
     }
 
     /// Reads its stderr up to a line with this text in it.
-    pub(crate) fn error_line_with(&mut self, text: &str) {
+    pub(crate) fn error_line_with(&mut self, text: &str) -> String {
         let stderr = self.child().stderr.as_mut().expect("its errors");
         let mut lines = BufReader::with_capacity(1, stderr);
         let mut line = String::new();
@@ -125,6 +125,7 @@ impl Running {
             let length = lines.read_line(&mut line).expect("a line");
             assert_ne!(length, 0, "ended before {text:?}");
         }
+        line
     }
 
     /// Waits for its end: exit code, stdout, stderr.

@@ -10,7 +10,9 @@ fn run(args: &[&str]) -> (i32, String, String) {
 fn help_names_every_command_and_exit_code() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for command in ["pub", "sub", "ping", "search", "dump", "decode"] {
+    for command in [
+        "pub", "sub", "ping", "search", "node", "sim", "bench", "proxy", "dump", "decode",
+    ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}: {out}");
     }
     let exit_codes = "Exit codes: 0 done, 1 the gateway refused, 2 wrong usage, 3 no answer, \

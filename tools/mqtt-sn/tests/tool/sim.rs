@@ -1,0 +1,250 @@
+//! Fleets, scripted nodes and the bad link in between.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Peer, Running, bare_tool, tool, words};
+use crate::world::World;
+
+/// Runs a shipped scenario so many times faster, and no longer than this.
+fn scenario(name: &str, speed: &str, duration: &str) {
+    let world = World::start("");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scenarios")
+        .join(name);
+    let port = world.port().to_string();
+    let mut sim = bare_tool();
+    sim.args([
+        "sim",
+        "-p",
+        &port,
+        "--broker",
+        &world.broker.url(),
+        "--speed",
+        speed,
+    ]);
+    sim.args(["--duration", duration, "-f"]);
+    let (code, out, err) = words(&sim.arg(file).output().expect("the tool runs"));
+    assert_eq!(code, 0, "{out}\n{err}");
+}
+
+#[test]
+fn sleepy_sensors_live_as_their_scenario_says() {
+    scenario("sleepy-sensors.yaml", "25", "7s");
+}
+
+#[test]
+fn a_lossy_field_lives_as_its_scenario_says() {
+    scenario("lossy-field.yaml", "20", "6s");
+}
+
+#[test]
+fn roaming_nb_iot_nodes_live_as_their_scenario_says() {
+    scenario("roaming-nb-iot.yaml", "25", "10s");
+}
+
+#[test]
+fn pumps_that_die_leave_their_will_as_their_scenario_says() {
+    scenario("will-on-death.yaml", "20", "9s");
+}
+
+#[test]
+fn a_thousand_mixed_nodes_live_as_their_scenario_says() {
+    scenario("thousand-mixed.yaml", "10", "9s");
+}
+
+#[test]
+fn every_shipped_scenario_has_a_test() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(directory).expect("scenarios");
+    let tests = include_str!("sim.rs");
+    for file in files {
+        let name = file
+            .expect("a file")
+            .file_name()
+            .into_string()
+            .expect("text");
+        assert!(tests.contains(&format!("scenario(\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn a_fleet_from_flags_reports_and_is_judged() {
+    let world = World::start("");
+    let port = world.port().to_string();
+    let broker = world.broker.url();
+    let run = |args: &[&str]| {
+        let mut sim = bare_tool();
+        sim.args(["sim", "-p", &port, "--broker", &broker, "--duration", "1s"]);
+        words(&sim.args(args).output().expect("the tool runs"))
+    };
+    let (code, out, err) = run(&[
+        "-n",
+        "10",
+        "--profile",
+        "mixed",
+        "--interval",
+        "0.3",
+        "--report",
+        "0.2",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("sim: 10 nodes, "), "{out}");
+    assert!(out.contains(" at the broker (100 %), 0 missing"), "{out}");
+    assert!(err.contains(" active, "), "{err}");
+    let (code, out, err) = run(&[
+        "-n",
+        "1",
+        "--expect",
+        "delivered>=99%",
+        "--expect",
+        "received>0",
+    ]);
+    assert_eq!(code, 5, "{out}");
+    assert!(
+        out.contains("\nok     expected delivered >= 99 %: 100 %\n"),
+        "{out}"
+    );
+    assert!(out.ends_with("\nFAILED expected received > 0: 0"), "{out}");
+    assert!(err.ends_with("mqtt-sn: one expectation failed"), "{err}");
+    let (code, out, _) = run(&["-n", "1", "--json", "--expect", "duplicates=0"]);
+    assert_eq!(code, 0);
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["expectations"][0]["met"], true, "{out}");
+    assert_eq!(report["missing"], 0, "{out}");
+}
+
+fn file(directory: &tempfile::TempDir, text: &str) -> PathBuf {
+    let path = directory.path().join("scenario.yaml");
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn a_scenario_that_makes_no_sense_is_exit_code_2() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (text, expected) in [
+        ("groups: []", "there are no nodes: a group is missing"),
+        (
+            "groups:\n  - name: a\n    colour: red\n",
+            "unknown field `colour`",
+        ),
+        (
+            "groups: [{name: a}]\nexpect: {delivered: 1}",
+            "name the broker: --broker mqtt://HOST:PORT",
+        ),
+        (
+            "groups: [{name: a}]\nexpect: {speed: 1}",
+            "expect: \"speed\" cannot be expected; there are ",
+        ),
+    ] {
+        let mut sim = bare_tool();
+        sim.args(["sim", "-f"]).arg(file(&directory, text));
+        let (code, _, err) = words(&sim.output().expect("the tool runs"));
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(expected), "{err}");
+    }
+    let (code, _, err) = words(
+        &bare_tool()
+            .args(["sim", "-f", "/nowhere.yaml"])
+            .output()
+            .expect("the tool runs"),
+    );
+    assert_eq!(code, 4);
+    assert!(
+        err.starts_with("mqtt-sn: cannot read /nowhere.yaml: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_node_does_its_script_step_by_step() {
+    let mut peer = Peer::new();
+    let script = "reg a/b; pub a/b 'x y' 1; sleep 1; wake; disconnect";
+    let node = Running::start(tool("node", &peer).args(["-x", script]));
+    peer.accepts("003c");
+    peer.hears("09 0a 0000 0001 612f62");
+    peer.says("07 0b 0007 0001 00");
+    peer.hears("0a 0c 20 0007 0002 782079");
+    peer.says("07 0d 0007 0002 00");
+    peer.hears("04 18 0001");
+    peer.says("02 18");
+    peer.hears("04 16 6e31");
+    peer.says("08 0c 00 0007 0000 31");
+    peer.says("02 17");
+    peer.hears_goodbye();
+    let (code, out, err) = node.ends();
+    assert_eq!((code, &*err), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("connected in "), "{out}");
+    assert_eq!(lines[1], "registered a/b = 7");
+    assert!(lines[2].starts_with("published in "), "{out}");
+    assert_eq!(lines[3..], ["asleep", "a/b 1", "asleep", "disconnected"]);
+}
+
+#[test]
+fn a_node_changes_its_will_and_vanishes() {
+    let mut peer = Peer::new();
+    let mut command = tool("node", &peer);
+    let node =
+        Running::start(command.args(["-x", "connect; will w bye 1; drop", "--will-topic", "v"]));
+    peer.hears("08 04 0c 01 003c 6e31");
+    peer.says("02 06");
+    peer.hears("04 07 00 76");
+    peer.says("02 08");
+    peer.hears("02 09");
+    peer.says("03 05 00");
+    peer.hears("04 1a 20 77");
+    peer.hears("05 1c 627965");
+    peer.says("03 1b 00");
+    peer.says("03 1d 00");
+    let (code, out, _) = node.ends();
+    assert_eq!(code, 0);
+    assert!(out.ends_with("will changed\nwill changed"), "{out}");
+}
+
+#[test]
+fn a_script_ends_at_its_first_mistake() {
+    let peer = Peer::new();
+    let (code, _, err) = Running::start(tool("node", &peer).args(["-x", "jump"])).ends();
+    assert_eq!(
+        (code, &*err),
+        (2, "mqtt-sn: \"jump\" is not understood; type help")
+    );
+}
+
+#[test]
+fn a_proxy_relays_both_ways_and_counts() {
+    let mut peer = Peer::new();
+    let mut command = bare_tool();
+    command.args([
+        "proxy",
+        "-l",
+        "0",
+        "-p",
+        &peer.port().to_string(),
+        "--delay",
+        "5",
+    ]);
+    let mut proxy = Running::start(&mut command);
+    let greeting = proxy.error_line_with("leads to the gateway");
+    let address = greeting.trim_start_matches("mqtt-sn: ");
+    let (address, _) = address.split_once("/udp").expect("an address");
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    let mut command = bare_tool();
+    command.args([
+        "pub", "-p", port, "-i", "n1", "-t", "ab", "-m", "1", "-q", "1",
+    ]);
+    let node = Running::start(&mut command);
+    peer.accepts("000a");
+    peer.hears("08 0c 22 6162 0001 31");
+    peer.says("07 0d 6162 0001 00");
+    peer.hears_goodbye();
+    assert_eq!(node.ends().0, 0);
+    proxy.interrupt();
+    let (code, out, _) = proxy.ends();
+    assert_eq!(code, 0);
+    let expected = "nodes served: 1\n\
+        to the gateway: 3 datagrams, 0 lost, 0 doubled, 0 held back, 0 changed\n\
+        to the nodes: 3 datagrams, 0 lost, 0 doubled, 0 held back, 0 changed";
+    assert_eq!(out, expected);
+}
