@@ -16,6 +16,7 @@ use super::value::{
 use super::yaml::{Node, parse as parse_yaml};
 use super::{Config, LogConfig, LogFormat};
 use crate::gateway::{Limits, SessionSettings, Settings};
+use crate::store::StoreConfig;
 use crate::topics::{Pattern, Predefined, is_valid_name};
 use crate::wire::TopicId;
 
@@ -63,8 +64,8 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
         read_limits(section, &mut settings.limits, &mut settings.session);
     }
     if let Some(store) = file.get("store") {
-        let age = &mut settings.limits.message_age;
-        read_store(reader, store, &mut config.store, age);
+        read_store(reader, store, &mut config.store);
+        settings.keep_sessions = matches!(config.store, StoreConfig::Disk(_));
     }
     if let Some(section) = file.section("log") {
         read_log(section, &mut config.log);

@@ -9,13 +9,8 @@ use super::value::{duration, expects, size, text, truth};
 use super::yaml::Node;
 use crate::store::{DiskConfig, StoreConfig};
 
-/// Reads `memory`, or a directory and how it is used; `message_age` is the core's part of it.
-pub(super) fn read_store(
-    reader: &Reader<'_>,
-    node: &Node,
-    store: &mut StoreConfig,
-    message_age: &mut Duration,
-) {
+/// Reads `memory`, or a directory and how it is used.
+pub(super) fn read_store(reader: &Reader<'_>, node: &Node, store: &mut StoreConfig) {
     if node.is_scalar() {
         match text(reader, node) {
             Ok(word) if word == "memory" => *store = StoreConfig::Memory,
@@ -38,8 +33,6 @@ pub(super) fn read_store(
     section.set("max", &mut disk.max, |reader, node| {
         size(1 << 20..=1 << 30)(reader, node).map(|octets| octets as u64)
     });
-    let age = Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
-    section.set("max_age", message_age, duration(age));
     section.set("required", &mut disk.required, truth);
     section.finish();
     if let Some(path) = path {

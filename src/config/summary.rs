@@ -1,7 +1,6 @@
 //! A configuration in a few lines a person can check.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::value::{show_duration, show_size};
 use super::{Config, LinkConfig, LogFormat};
@@ -57,7 +56,7 @@ impl fmt::Display for Config {
         writeln!(f, ", at most {}", settings.limits.sessions)?;
         match &self.store {
             StoreConfig::Memory => writeln!(f, "store    memory")?,
-            StoreConfig::Disk(disk) => write_store(f, disk, settings.limits.message_age)?,
+            StoreConfig::Disk(disk) => write_store(f, disk)?,
         }
         let format = match self.log.format {
             LogFormat::Text => "text",
@@ -126,15 +125,14 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings) -> fmt::Result {
     writeln!(f)
 }
 
-fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig, age: Duration) -> fmt::Result {
+fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig) -> fmt::Result {
     let max = usize::try_from(disk.max).unwrap_or(usize::MAX);
     write!(
         f,
-        "store    {}, sync {}, at most {}, messages up to {} old",
+        "store    {}, sync {}, at most {}",
         disk.path.display(),
         show_duration(disk.sync),
-        show_size(max),
-        show_duration(age)
+        show_size(max)
     )?;
     if disk.required {
         f.write_str(", required")?;

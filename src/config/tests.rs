@@ -63,6 +63,7 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     let store = std::mem::replace(&mut config.store, StoreConfig::Memory);
     let disk = DiskConfig::new("mqtt-sn-gateway.store".into());
     assert_eq!(store, StoreConfig::Disk(disk));
+    assert!(std::mem::take(&mut config.settings.keep_sessions));
     let (serial, settings) = (config.links.pop(), config.settings.links.pop());
     let device = "/dev/serial/by-id/usb-FTDI_FT232R".parse();
     let mut expected = SerialConfig::new("xbee", device.expect("a device"), Framing::XBee);
@@ -146,7 +147,7 @@ limits:
   queue: 18
   queue_qos0: 19
   queue_qos0_bytes: 20KiB
-store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, max_age: 3d, required: true}
+store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, required: true}
 log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
 "#;
     let mut predefined = Predefined::default();
@@ -212,7 +213,7 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             name: "gw7".into(),
             gateway_id: 255,
             advertise: Some(Duration::from_secs(60)),
-            keep_sessions: false,
+            keep_sessions: true,
             links: vec![link, dongle],
             session: SessionSettings {
                 client_id_max: 23,
@@ -234,7 +235,6 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                 sessions: 12,
                 queued_bytes: 13 << 20,
                 stranger_replies: 14,
-                message_age: Duration::from_secs(3 * 24 * 3600),
             },
             upstream: UpstreamSettings {
                 keep_alive: Duration::from_secs(3600),

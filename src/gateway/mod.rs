@@ -200,6 +200,8 @@ impl Gateway {
     /// Says goodbye: every connected node gets a DISCONNECT, every broker connection is closed in
     /// order. Drain the outputs, then drop the gateway.
     pub fn shut_down(&mut self, now: Instant) {
+        // What is kept stays as it is: sleepers sleep on when the gateway is back.
+        self.core.settings.keep_sessions = false;
         self.nodes.shut_down(now, &mut self.core);
         self.anonymous.shut_down(now, &mut self.core);
     }

@@ -181,8 +181,6 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// DISCONNECT replies to unknown senders a second (I-04).
     pub stranger_replies: u32,
-    /// How long a message in the store is worth delivering.
-    pub message_age: Duration,
 }
 
 /// Connections to the broker.
@@ -287,7 +285,6 @@ impl Default for Limits {
             sessions: 20_000,
             queued_bytes: 64 * 1024 * 1024,
             stranger_replies: 100,
-            message_age: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -107,3 +107,40 @@ fn a_broker_that_comes_back_gets_what_was_published_meanwhile() {
     client.subscribe("up", rumqttc::QoS::AtMostOnce);
     assert_eq!(client.message().payload, "meanwhile");
 }
+
+/// What the store is for: a sleeper need not know that the gateway was restarted.
+#[test]
+fn topic_ids_and_sleep_survive_a_restart_of_the_gateway() {
+    let mosquitto = Mosquitto::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateway.yaml");
+    let yaml = format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\n\
+         links: [{{type: udp, listen: ['127.0.0.1:0']}}]\n\
+         store: {{path: store}}\n",
+        mosquitto.port
+    );
+    std::fs::write(&file, yaml).expect("written");
+    let mut gateway = Gateway::at(&file);
+    let mut node = Node::new(gateway.address);
+    node.connect("sleeper", false);
+    let topic = node.register("from/sleeper");
+    node.subscribe(Filter::Name("to/sleeper"), QoS::AtLeastOnce);
+    node.send(Packet::Disconnect { duration: Some(60) });
+    node.expect(Packet::Disconnect { duration: None });
+    gateway.process.signal("TERM");
+    gateway.process.wait();
+
+    let gateway = Gateway::at(&file);
+    let mut client = Mqtt::connect(mosquitto.port, "client");
+    client.subscribe("from/#", rumqttc::QoS::AtLeastOnce);
+    client.publish("to/sleeper", rumqttc::QoS::AtLeastOnce, false, "kept");
+    let mut node = Node::new(gateway.address);
+    node.send(Packet::PingReq {
+        client_id: "sleeper",
+    });
+    assert_eq!(node.take().data, b"kept");
+    node.expect(Packet::PingResp);
+    node.publish(topic, QoS::AtLeastOnce, false, b"still known");
+    assert_eq!(client.message().payload, "still known");
+}

@@ -119,6 +119,20 @@ fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
 }
 
 #[test]
+fn a_restart_in_order_lets_sleepers_sleep() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "asleep", false);
+    t.registered(A, "a");
+    t.connected(B, "active", false);
+    t.registered(B, "b");
+    t.node(A, SLEEP);
+    t.shut_down();
+    let t = t.restarted(keeping());
+    assert_eq!(t.gateway.status("asleep"), Some(Status::Asleep));
+    assert_eq!(t.gateway.status("active"), Some(Status::Disconnected));
+}
+
+#[test]
 fn subscriptions_are_made_again_if_the_broker_forgot() {
     let mut t = Bench::with(keeping());
     t.connected(A, "n", false);
