@@ -219,7 +219,8 @@ impl Gateway {
                 link.qos_minus_one.clone_from(&new.qos_minus_one);
             }
         }
-        self.nodes.refresh_predefined();
+        self.nodes
+            .refresh_predefined(&self.core.settings.predefined);
     }
 
     /// Returns the counters.

@@ -13,6 +13,7 @@ use super::keep::Kept;
 use super::observe::{Happening, Interest, RefusedReason, Trace};
 use super::{Core, LinkId, Output, Peer, Route, Takeover, Target};
 use crate::session::{ConnectContent, Context, Direction, Journal, Session, Status};
+use crate::topics::Predefined;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::{Event, Request, SocketEvent, SocketRequest};
 use crate::wire::{MessageType, Packet, ReturnCode};
@@ -256,9 +257,9 @@ impl Nodes {
         }
     }
 
-    pub(super) fn refresh_predefined(&mut self) {
+    pub(super) fn refresh_predefined(&mut self, predefined: &Predefined) {
         for (_, node) in &mut self.nodes {
-            node.session.refresh_predefined();
+            node.session.refresh_predefined(predefined);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::subscribe::SubscribedAs;
 use super::{Context, Session, Trouble};
-use crate::topics::{Registration, is_valid_name};
+use crate::topics::{Predefined, Registration, is_valid_name};
 use crate::wire::{Packet, ReturnCode, Topic, TopicId};
 
 /// How a message on a topic name can go to the node.
@@ -158,9 +158,17 @@ impl Session {
         }
     }
 
-    /// Forgets which pre-defined ids stood for which names, after the table changed.
-    pub fn refresh_predefined(&mut self) {
+    /// Takes over a changed table of pre-defined topics. What the node subscribed to stays; an id that
+    /// now means something else no longer leads there.
+    pub fn refresh_predefined(&mut self, predefined: &Predefined) {
         self.predefined.clear();
+        for subscription in &mut self.subscriptions {
+            if let SubscribedAs::Predefined(id) = subscription.by
+                && predefined.name(&self.client_id, id).as_deref() != Some(&*subscription.filter)
+            {
+                subscription.by = SubscribedAs::Name;
+            }
+        }
     }
 }
 

@@ -16,11 +16,16 @@ use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, TopicId};
 /// message id for everything does not send the same content twice in it.
 const NETWORK_DELAY: Duration = Duration::from_secs(2);
 
+/// Topics a node hears rejections for at QoS 0 within one `T_RETRY`; it need not hear more to learn
+/// that its ids are stale.
+const REJECTED_MAX: usize = 8;
+
 /// The node's QoS 1 and 2 messages: under way, and lately finished (I-22).
 #[derive(Debug, Default)]
 pub(super) struct Uplink {
     exchanges: Vec<Exchange>,
-    last_rejection: Option<(TopicId, Instant)>,
+    /// QoS 0 topics lately rejected, the latest last.
+    rejected: Vec<(TopicId, Instant)>,
 }
 
 #[derive(Debug)]
@@ -290,13 +295,12 @@ impl Session {
         cx.stats.rejections += 1;
         let topic_id = publish.topic.octets();
         if publish.qos == QoS::AtMostOnce {
-            let recently = self.uplink.last_rejection.is_some_and(|(rejected, at)| {
-                rejected == topic_id && cx.now.duration_since(at) < cx.link.retry
-            });
-            if recently {
+            let rejected = &mut self.uplink.rejected;
+            rejected.retain(|(_, at)| cx.now.duration_since(*at) < cx.link.retry);
+            if rejected.len() >= REJECTED_MAX || rejected.iter().any(|(id, _)| *id == topic_id) {
                 return;
             }
-            self.uplink.last_rejection = Some((topic_id, cx.now));
+            rejected.push((topic_id, cx.now));
         }
         let msg_id = if publish.qos == QoS::AtMostOnce {
             MsgId::NONE

@@ -1,7 +1,8 @@
 //! Who may connect [S 6.2; I-32, I-33; limits].
 
-use mqtt_sn_gateway::topics::Pattern;
-use mqtt_sn_gateway::wire::Packet;
+use mqtt_sn_gateway::topics::{Pattern, Predefined};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
 
@@ -145,4 +146,57 @@ fn connecting_over_and_over_leaves_nothing_behind() {
     let before = footprint_after_cycles();
     let after = footprint_after_cycles();
     assert!(after < before + 5_000, "{before} octets became {after}");
+}
+
+#[test]
+fn a_predefined_id_with_a_new_meaning_is_not_used_for_the_old_one() {
+    let mut t = Bench::new();
+    t.connected(A, "n", true);
+    let filter = Filter::Predefined(TopicId(2));
+    let msg_id = MsgId(5);
+    let qos = QoS::AtMostOnce;
+    t.node(
+        A,
+        Packet::Subscribe {
+            dup: false,
+            qos,
+            msg_id,
+            filter,
+        },
+    );
+    let granted = mqtt::SubscribeReasonCode::Success(rumqttc::QoS::AtMostOnce);
+    t.broker(
+        "n",
+        &[mqtt::Packet::SubAck(mqtt::SubAck::new(1, vec![granted]))],
+    );
+    let message = mqtt_publish("predef/two", rumqttc::QoS::AtMostOnce, 0, b"x");
+    t.broker("n", std::slice::from_ref(&message));
+    let code = ReturnCode::Accepted;
+    t.sends([
+        (
+            A,
+            Packet::SubAck {
+                qos,
+                topic_id: TopicId(2),
+                msg_id,
+                code,
+            },
+        ),
+        (A, publish(Topic::Predefined(TopicId(2)), qos, 0, b"x")),
+    ]);
+    let mut changed = settings();
+    let mut predefined = Predefined::default();
+    predefined.insert(Pattern::new("*"), [(TopicId(2), "other".to_owned())].into());
+    changed.predefined = predefined.into();
+    t.gateway.reload(&changed);
+    t.broker("n", &[message]);
+    let topic_name = "predef/two";
+    t.sends([(
+        A,
+        Packet::Register {
+            topic_id: TopicId(1),
+            msg_id: MsgId(1),
+            topic_name,
+        },
+    )]);
 }

@@ -161,6 +161,11 @@ impl Timeline {
         self
     }
 
+    /// How many packets went to the node.
+    pub(crate) fn sent(&mut self) -> usize {
+        std::mem::take(&mut self.datagrams).len()
+    }
+
     /// Exactly this was asked of the broker.
     #[track_caller]
     pub(crate) fn asks<const N: usize>(&mut self, expected: [Request; N]) -> &mut Self {

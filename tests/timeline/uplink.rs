@@ -272,6 +272,30 @@ fn an_unknown_id_at_qos0_is_rejected_once_per_retry() {
 }
 
 #[test]
+fn every_unknown_id_at_qos0_is_rejected_once_per_retry() {
+    let (mut t, _) = with_topic();
+    let packets = [77, 78].map(|id| Topic::Normal(TopicId(id)));
+    for topic in packets {
+        t.at(2).node(publish(topic, QoS::AtMostOnce, 0, b"x"));
+        t.sends([puback(topic, 0, ReturnCode::InvalidTopicId)]);
+    }
+    for topic in packets {
+        t.node(publish(topic, QoS::AtMostOnce, 0, b"x"))
+            .nothing_more();
+    }
+    // A node with a thousand stale ids learns it from the first few.
+    for id in 1000..2000 {
+        t.node(publish(
+            Topic::Normal(TopicId(id)),
+            QoS::AtMostOnce,
+            0,
+            b"x",
+        ));
+    }
+    assert_eq!(t.sent(), 6);
+}
+
+#[test]
 fn qos1_without_a_message_id_is_not_supported() {
     let (mut t, topic) = with_topic();
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
