@@ -22,7 +22,7 @@ use crate::sim;
 )]
 pub struct Cli {
     /// Print help
-    #[arg(long, action = ArgAction::Help, global = true)]
+    #[arg(long, action = ArgAction::Help, global = true, display_order = 999)]
     help: Option<bool>,
     #[command(subcommand)]
     command: Command,

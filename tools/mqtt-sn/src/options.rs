@@ -140,9 +140,6 @@ pub struct WatchOptions {
     /// Say nothing but messages and errors
     #[arg(long)]
     pub quiet: bool,
-    /// Write results as one JSON object a line
-    #[arg(long)]
-    pub json: bool,
     /// Record the packets for Wireshark
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -176,6 +173,15 @@ impl WatchOptions {
         };
         Ok(Trace::new(verbosity, capture))
     }
+}
+
+/// The form of results.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct FormOptions {
+    /// Write results as one JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Faults on the way, for trying out what a bad radio does.

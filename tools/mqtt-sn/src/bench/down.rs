@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mqtt_sn_gateway::wire::QoS;
 
+use super::pace::Pace;
 use super::process::Process;
 use super::tally::Tally;
 use super::up::Within;
@@ -15,17 +16,11 @@ use crate::failure::Failure;
 use crate::net::{Happening, NodeIndex};
 use crate::session::{Event, TopicRef};
 
-/// A message that has not arrived after this long has made room for the next.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long after the run a message may still arrive.
-const GRACE: Duration = Duration::from_secs(3);
+/// How often a loop looks for messages that are overdue.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Most connections to the broker.
 const MAX_SOURCES: usize = 50;
-
-/// Most messages a fixed rate sends in one turn of the loop.
-const BURST: u64 = 200;
 
 pub(super) fn run(args: &FlowArgs) -> Result<Report, Failure> {
     let mut crew = Crew::assemble(&args.common, 1)?;
@@ -45,6 +40,7 @@ pub(super) fn run(args: &FlowArgs) -> Result<Report, Failure> {
         sources,
         tally: Tally::new(run, args.size.into()),
         next_node: 0,
+        pace: args.pace(),
         sending: true,
     };
     down.subscribe()?;
@@ -70,6 +66,7 @@ struct Down<'a> {
     sources: Vec<Broker>,
     tally: Tally,
     next_node: usize,
+    pace: Pace,
     sending: bool,
 }
 
@@ -93,13 +90,7 @@ impl Down<'_> {
     }
 
     fn run(&mut self) -> Result<Report, Failure> {
-        if self.args.rate().is_none() {
-            for node in 0..self.topics.len() {
-                for _ in 0..self.args.window {
-                    self.send(NodeIndex(node))?;
-                }
-            }
-        }
+        self.pace = self.args.pace();
         self.flow(clock::now() + self.args.warmup, None)?;
         self.tally.start_measuring();
         let (gateway, start) = (self.crew.process, clock::now());
@@ -114,8 +105,10 @@ impl Down<'_> {
             ours: (ours, Process::myself().usage()?),
         };
         self.sending = false;
-        let until = clock::now() + GRACE;
-        while self.tally.missing() > 0 && clock::now() < until {
+        let end = clock::now();
+        while let Some(until) = self.tally.worth_waiting_until(end, self.args.grace())
+            && clock::now() < until
+        {
             self.turn(until)?;
         }
         self.crew.dismiss()?;
@@ -123,20 +116,12 @@ impl Down<'_> {
     }
 
     fn flow(&mut self, until: Instant, count: Option<u64>) -> Result<(), Failure> {
-        let start = clock::now();
-        let mut paced = 0u64;
         while clock::now() < until && count.is_none_or(|count| self.tally.sent() < count) {
-            let mut pause = until;
-            if let Some(rate) = self.args.rate() {
-                let planned = clock::now().duration_since(start).as_secs_f64() * rate;
-                let behind = (planned as u64).saturating_sub(paced).min(BURST);
-                for _ in 0..behind {
-                    self.next_node = (self.next_node + 1) % self.topics.len();
-                    self.send(NodeIndex(self.next_node))?;
-                }
-                paced += behind;
-                pause = pause.min(start + Duration::from_secs_f64((paced + 1) as f64 / rate));
+            for _ in 0..self.pace.take(clock::now()) {
+                self.send(NodeIndex(self.next_node))?;
+                self.next_node = (self.next_node + 1) % self.topics.len();
             }
+            let pause = self.pace.next().map_or(until, |due| due.min(until));
             self.turn(pause)?;
         }
         Ok(())
@@ -144,9 +129,7 @@ impl Down<'_> {
 
     fn turn(&mut self, until: Instant) -> Result<(), Failure> {
         self.sources.iter_mut().try_for_each(Broker::flush)?;
-        self.crew
-            .fleet
-            .turn(Some(until.min(clock::now() + PATIENCE)))?;
+        self.crew.fleet.turn(Some(until.min(clock::now() + LOOK)))?;
         let now = clock::now();
         while let Some(happening) = self.crew.fleet.next_happening() {
             match happening {
@@ -166,7 +149,8 @@ impl Down<'_> {
                 }
             }
         }
-        while let Some(node) = self.tally.overdue(now, PATIENCE) {
+        let patience = self.args.patience();
+        while let Some(node) = self.tally.overdue(now, patience) {
             self.place_is_free(node)?;
         }
         Ok(())

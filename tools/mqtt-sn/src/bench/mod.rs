@@ -8,6 +8,7 @@ mod crew;
 mod down;
 mod figures;
 mod idle;
+mod pace;
 mod process;
 mod report;
 mod tally;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use mqtt_sn_gateway::wire::QoS;
 
+use crate::clock;
 use crate::failure::Failure;
 use crate::options::{connected_qos, seconds};
 
@@ -26,6 +28,7 @@ pub(crate) use crew::allow_open_files;
 pub(crate) use figures::Times;
 
 use crew::Crew;
+use pace::Pace;
 use process::Process;
 use report::Report;
 
@@ -102,6 +105,40 @@ struct FlowArgs {
 }
 
 impl FlowArgs {
+    /// Returns the pace of a run that starts now.
+    fn pace(&self) -> Pace {
+        let now = clock::now();
+        match self.rate() {
+            Some(rate) => Pace::fixed(now, rate),
+            None => Pace::opening(now, self.under_way()),
+        }
+    }
+
+    /// Returns the messages a closed loop keeps under way.
+    fn under_way(&self) -> u64 {
+        u64::from(self.common.nodes) * u64::from(self.window)
+    }
+
+    /// Returns how long after the last arrival a message may still come: what is acknowledged is
+    /// repeated.
+    fn grace(&self) -> Duration {
+        let usual = Duration::from_secs(3);
+        match self.qos {
+            QoS::MinusOne | QoS::AtMostOnce => usual,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => usual + self.common.t_retry,
+        }
+    }
+
+    /// Returns after how long a message counts as lost and makes room for the next: the longer, the
+    /// more are under way. What is acknowledged has time for repetitions.
+    fn patience(&self) -> Duration {
+        let queueing = Duration::from_millis(self.under_way());
+        match self.qos {
+            QoS::MinusOne | QoS::AtMostOnce => Duration::from_secs(2) + queueing,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Duration::from_secs(60) + queueing,
+        }
+    }
+
     /// Returns the messages a second asked for, all nodes together.
     fn rate(&self) -> Option<f64> {
         let by_interval = |ms: u32| f64::from(self.common.nodes) * 1e3 / f64::from(ms);

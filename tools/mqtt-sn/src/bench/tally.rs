@@ -24,6 +24,7 @@ pub(crate) struct Tally {
     pub(crate) times: Times,
     pub(crate) arrived: u64,
     pub(crate) duplicates: u64,
+    last_arrival: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,7 @@ impl Tally {
             times: Times::default(),
             arrived: 0,
             duplicates: 0,
+            last_arrival: None,
         }
     }
 
@@ -82,6 +84,7 @@ impl Tally {
             return None;
         }
         message.arrived = true;
+        self.last_arrival = Some(now);
         if number >= self.first_measured {
             self.arrived += 1;
             self.times.add(now.duration_since(message.sent));
@@ -105,6 +108,13 @@ impl Tally {
     /// Returns the measured messages that have not arrived.
     pub(crate) fn missing(&self) -> u64 {
         self.sent() - self.arrived
+    }
+
+    /// Returns until when it makes sense to wait for what is missing after a run that ended then;
+    /// `None` when nothing is.
+    pub(crate) fn worth_waiting_until(&self, end: Instant, grace: Duration) -> Option<Instant> {
+        let last = self.last_arrival.map_or(end, |last| last.max(end));
+        (self.missing() > 0).then_some(last + grace)
     }
 
     /// Returns the node of the next message that was sent more than `patience` ago and has not
@@ -149,10 +159,15 @@ mod tests {
         let second_run = Tally::new(8, 32).send(NodeIndex(0), now);
         assert_eq!(tally.arrive(&second_run, now), None);
         let patience = Duration::from_secs(1);
+        assert_eq!(
+            tally.worth_waiting_until(now, patience),
+            Some(now + patience)
+        );
         assert_eq!(tally.overdue(now, patience), None);
         assert_eq!(tally.overdue(now + patience, patience), Some(NodeIndex(2)));
         assert_eq!(tally.overdue(now + patience, patience), None);
         assert_eq!(tally.arrive(&second, now), None, "its place is taken");
         assert_eq!(tally.missing(), 0, "but late is not lost");
+        assert_eq!(tally.worth_waiting_until(now, patience), None);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mqtt_sn_gateway::wire::QoS;
 
 use super::figures::Times;
+use super::pace::Pace;
 use super::process::{Process, Usage};
 use super::tally::Tally;
 use super::{Crew, FlowArgs, Report};
@@ -15,14 +16,8 @@ use crate::failure::Failure;
 use crate::net::{Happening, NodeIndex};
 use crate::session::{Asked, Event, Publication, Session, TopicRef};
 
-/// A message of QoS 0 that has not arrived after this long has made room for the next.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long after the run a message may still arrive.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// Most messages a fixed rate sends in one turn of the loop.
-const BURST: usize = 200;
+/// How often a loop looks for messages that are overdue.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What nodes do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +57,7 @@ pub(super) fn run(args: &FlowArgs, work: Work) -> Result<Report, Failure> {
         answered: 0,
         under_way: vec![0; nodes],
         next_node: 0,
+        pace: args.pace(),
         sending: true,
         refused: 0,
     };
@@ -81,13 +77,14 @@ struct Up<'a> {
     /// Messages of each node under way.
     under_way: Vec<u16>,
     next_node: usize,
+    pace: Pace,
     sending: bool,
     refused: u64,
 }
 
 impl Up<'_> {
     fn run(&mut self) -> Result<Report, Failure> {
-        self.start();
+        self.pace = self.args.pace();
         self.flow(clock::now() + self.args.warmup, None)?;
         self.tally.start_measuring();
         self.answers.clear();
@@ -101,49 +98,31 @@ impl Up<'_> {
         let span = clock::now().duration_since(start);
         let after = gateway.map(Process::usage).transpose()?;
         let ours = Process::myself().usage()?;
-        let within = Within {
+        let mut within = Within {
             span,
             arrived: if self.work == Work::Ping {
                 self.answered
             } else {
                 self.tally.arrived
             },
-            repeated: self.crew.repeated() - repeated,
+            repeated: 0,
             gateway: before.zip(after),
             ours: (ours_before, ours),
         };
         self.sending = false;
         self.drain()?;
+        within.repeated = self.crew.repeated() - repeated;
         self.crew.dismiss()?;
         Ok(self.report(&within))
     }
 
-    fn start(&mut self) {
-        if self.args.rate().is_none() {
-            for node in 0..self.under_way.len() {
-                for _ in 0..self.args.window {
-                    self.send(NodeIndex(node));
-                }
-            }
-        }
-    }
-
     /// Runs until a time, or until so many messages were sent.
     fn flow(&mut self, until: Instant, count: Option<u64>) -> Result<(), Failure> {
-        let start = clock::now();
-        let mut paced = 0u64;
         while clock::now() < until && count.is_none_or(|count| self.done() < count) {
-            let due = match self.args.rate() {
-                None => None,
-                Some(rate) => {
-                    let planned = clock::now().duration_since(start).as_secs_f64() * rate;
-                    let behind = (planned as u64).saturating_sub(paced).min(BURST as u64);
-                    (0..behind).for_each(|_| self.send_next());
-                    paced += behind;
-                    Some(start + Duration::from_secs_f64((paced + 1) as f64 / rate))
-                }
-            };
-            let pause = due.map_or(until, |due| due.min(until));
+            for _ in 0..self.pace.take(clock::now()) {
+                self.send_next();
+            }
+            let pause = self.pace.next().map_or(until, |due| due.min(until));
             self.turn(pause)?;
         }
         Ok(())
@@ -158,17 +137,17 @@ impl Up<'_> {
 
     /// Waits for what is still under way.
     fn drain(&mut self) -> Result<(), Failure> {
-        let until = clock::now() + GRACE;
-        while self.tally.missing() > 0 && clock::now() < until {
+        let end = clock::now();
+        while let Some(until) = self.tally.worth_waiting_until(end, self.args.grace())
+            && clock::now() < until
+        {
             self.turn(until)?;
         }
         Ok(())
     }
 
     fn turn(&mut self, until: Instant) -> Result<(), Failure> {
-        self.crew
-            .fleet
-            .turn(Some(until.min(clock::now() + PATIENCE)))?;
+        self.crew.fleet.turn(Some(until.min(clock::now() + LOOK)))?;
         while let Some(happening) = self.crew.fleet.next_happening() {
             match happening {
                 Happening::Node(node, event) => self.take(node, &event)?,
@@ -184,7 +163,8 @@ impl Up<'_> {
         }
         if self.args.qos == QoS::AtMostOnce {
             let now = clock::now();
-            while let Some(node) = self.tally.overdue(now, PATIENCE) {
+            let patience = self.args.patience();
+            while let Some(node) = self.tally.overdue(now, patience) {
                 self.place_is_free(node);
             }
         }
@@ -327,6 +307,7 @@ impl Up<'_> {
 pub(super) struct Within {
     pub(super) span: Duration,
     pub(super) arrived: u64,
+    /// Requests the nodes repeated, until the last message was in.
     pub(super) repeated: u64,
     pub(super) gateway: Option<(Usage, Usage)>,
     pub(super) ours: (Usage, Usage),

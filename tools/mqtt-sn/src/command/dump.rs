@@ -11,7 +11,7 @@ use mqtt_sn_gateway::wire;
 use crate::clock;
 use crate::failure::Failure;
 use crate::net::{Fleet, Happening, Trace, Verbosity, open_socket};
-use crate::options::{WatchOptions, seconds};
+use crate::options::{FormOptions, WatchOptions, seconds};
 use crate::print::line;
 
 /// Options of `dump`.
@@ -32,6 +32,8 @@ pub(crate) struct DumpArgs {
     /// Leave after this many seconds
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    form: FormOptions,
     #[command(flatten)]
     watch: WatchOptions,
 }
@@ -102,7 +104,7 @@ impl Dump<'_> {
             Ok(message) => message.to_string(),
             Err(error) => format!("{} octets that are no MQTT-SN: {error}", datagram.len()),
         };
-        if self.args.watch.json {
+        if self.args.form.json {
             let object =
                 serde_json::json!({ "time": seconds, "from": from.to_string(), "packet": text });
             return line(&object.to_string());

@@ -7,7 +7,9 @@ use clap::Args;
 use super::station::{Station, Step};
 use crate::clock;
 use crate::failure::Failure;
-use crate::options::{FaultOptions, GatewayOptions, NodeOptions, WatchOptions, seconds};
+use crate::options::{
+    FaultOptions, FormOptions, GatewayOptions, NodeOptions, WatchOptions, seconds,
+};
 use crate::print::line;
 use crate::session::Event;
 
@@ -27,6 +29,8 @@ pub(crate) struct PingArgs {
     gateway: GatewayOptions,
     #[command(flatten)]
     node: NodeOptions,
+    #[command(flatten)]
+    form: FormOptions,
     #[command(flatten)]
     watch: WatchOptions,
     #[command(flatten)]
@@ -74,7 +78,7 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
 
 fn report(args: &PingArgs, what: &str, gateway: &str, after: Duration) -> Result<(), Failure> {
     let milliseconds = after.as_secs_f64() * 1e3;
-    if args.watch.json {
+    if args.form.json {
         let key = what.split(' ').next();
         return line(
             &serde_json::json!({ "event": key, "gateway": gateway, "ms": milliseconds })
@@ -88,7 +92,7 @@ fn summarize(args: &PingArgs, times: &[Duration]) -> Result<(), Failure> {
     let (Some(least), Some(most)) = (times.iter().min(), times.iter().max()) else {
         return Ok(());
     };
-    if args.watch.json || args.watch.quiet {
+    if args.form.json || args.watch.quiet {
         return Ok(());
     }
     let mean = times.iter().sum::<Duration>() / times.len() as u32;

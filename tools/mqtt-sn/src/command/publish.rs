@@ -14,7 +14,7 @@ use super::station::{Station, Step, interrupted};
 use crate::clock;
 use crate::failure::Failure;
 use crate::options::{
-    FaultOptions, GatewayOptions, NodeOptions, WatchOptions, any_qos, hex, seconds,
+    FaultOptions, FormOptions, GatewayOptions, NodeOptions, WatchOptions, any_qos, hex, seconds,
 };
 use crate::print::line;
 use crate::session::{Event, Publication, Ticket, TopicRef};
@@ -79,6 +79,8 @@ pub(crate) struct PublishArgs {
     gateway: GatewayOptions,
     #[command(flatten)]
     node: NodeOptions,
+    #[command(flatten)]
+    form: FormOptions,
     #[command(flatten)]
     watch: WatchOptions,
     #[command(flatten)]
@@ -205,7 +207,7 @@ impl Publisher<'_> {
     }
 
     fn report(&self, after: Duration) -> Result<(), Failure> {
-        if self.args.watch.json {
+        if self.args.form.json {
             let report = serde_json::json!({
                 "published": self.topic.to_string(),
                 "topic_id": self.topic_id.map(|id| id.0),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use clap::Args;
 use mqtt_sn_gateway::wire::{MAX_MESSAGE, Packet, decode};
+use socket2::SockRef;
 
 use crate::clock;
 use crate::failure::Failure;
@@ -176,12 +177,18 @@ impl SearchArgs {
             let socket = UdpSocket::bind(local)
                 .map_err(|e| Failure::Socket(format!("cannot use UDP address {local}: {e}")))?;
             socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            if is_ipv4 {
-                socket.set_broadcast(true)?;
-                socket.set_multicast_ttl_v4(u32::from(self.radius.max(1)))?;
-            } else {
-                let socket = socket2::SockRef::from(&socket);
-                socket.set_multicast_hops_v6(u32::from(self.radius.max(1)))?;
+            let hops = match self.radius {
+                0 => 255,
+                radius => u32::from(radius),
+            };
+            let options = SockRef::from(&socket);
+            match local.ip() {
+                IpAddr::V4(address) => {
+                    options.set_broadcast(true)?;
+                    options.set_multicast_ttl_v4(hops)?;
+                    options.set_multicast_if_v4(&address)?;
+                }
+                IpAddr::V6(_) => options.set_multicast_hops_v6(hops)?,
             }
             sockets.push(socket);
         }

@@ -10,7 +10,7 @@ use super::station::{Station, Step};
 use crate::clock;
 use crate::failure::Failure;
 use crate::options::{
-    FaultOptions, GatewayOptions, NodeOptions, WatchOptions, connected_qos, seconds,
+    FaultOptions, FormOptions, GatewayOptions, NodeOptions, WatchOptions, connected_qos, seconds,
 };
 use crate::print;
 use crate::session::{Event, Received, TopicRef};
@@ -57,6 +57,8 @@ pub(crate) struct SubscribeArgs {
     gateway: GatewayOptions,
     #[command(flatten)]
     node: NodeOptions,
+    #[command(flatten)]
+    form: FormOptions,
     #[command(flatten)]
     watch: WatchOptions,
     #[command(flatten)]
@@ -211,7 +213,7 @@ impl SubscribeArgs {
 
     fn rendered(&self, message: &Received) -> Vec<u8> {
         let seconds = clock::since_1970().as_secs_f64();
-        if self.watch.json {
+        if self.form.json {
             return json(message, seconds).to_string().into_bytes();
         }
         if let Some(format) = &self.format {

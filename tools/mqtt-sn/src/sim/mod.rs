@@ -20,7 +20,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::net::resolve;
-use crate::options::{FaultOptions, WatchOptions, seconds};
+use crate::options::{FaultOptions, FormOptions, WatchOptions, seconds};
 
 use expect::Expectation;
 use plan::{Overrides, Plan};
@@ -69,6 +69,8 @@ pub(crate) struct SimArgs {
     #[arg(short = 'p', long, env = "MQTTSN_PORT", hide_env_values = true)]
     port: Option<u16>,
     #[command(flatten)]
+    form: FormOptions,
+    #[command(flatten)]
     watch: WatchOptions,
     #[command(flatten)]
     faults: FaultOptions,
@@ -110,7 +112,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(args.watch.quiet, args.report);
     let mut run = Run::new(plan, gateway, trace)?;
     run.carry_out(&mut progress)?;
-    report::finish(&run, args.watch.json)
+    report::finish(&run, args.form.json)
 }
 
 /// What can only be seen at the broker needs one.
