@@ -20,7 +20,7 @@ const DONGLE_PAUSE: Duration = Duration::from_millis(10);
 
 /// One link: UDP sockets in the loop itself, or the task of a dongle.
 pub(super) enum Link {
-    Udp(Udp),
+    Udp(Box<Udp>),
     Serial(Serial),
 }
 
@@ -35,7 +35,9 @@ impl Link {
         now: Instant,
     ) -> Result<Self, BindError> {
         match config {
-            LinkConfig::Udp(udp) => Udp::bind(id, udp, registry, first, now).map(Self::Udp),
+            LinkConfig::Udp(udp) => {
+                Udp::bind(id, udp, registry, first, now).map(|udp| Self::Udp(Box::new(udp)))
+            }
             LinkConfig::Serial(serial) => {
                 let serial = Serial::start(id, (**serial).clone(), heard.clone());
                 Ok(Self::Serial(serial))
@@ -60,7 +62,7 @@ impl Link {
             Self::Udp(udp) => Some(udp),
             Self::Serial(_) => None,
         };
-        udp.into_iter().flat_map(Udp::addresses)
+        udp.into_iter().flat_map(|udp| udp.addresses())
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -87,6 +89,22 @@ impl Link {
     pub(super) fn handle_ready(&mut self, socket: usize, event: &Event) {
         match self {
             Self::Udp(udp) => udp.handle_ready(socket, event),
+            Self::Serial(_) => {}
+        }
+    }
+
+    /// Begins a turn of the loop.
+    pub(super) fn start_turn(&mut self) {
+        match self {
+            Self::Udp(udp) => udp.start_turn(),
+            Self::Serial(_) => {}
+        }
+    }
+
+    /// Hands up to `budget` datagrams of busy senders to `deliver`.
+    pub(super) fn receive_later(&mut self, budget: usize, deliver: impl FnMut(Peer, Route, &[u8])) {
+        match self {
+            Self::Udp(udp) => udp.receive_later(budget, deliver),
             Self::Serial(_) => {}
         }
     }

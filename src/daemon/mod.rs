@@ -40,8 +40,10 @@ const BROKER_BUDGET: usize = 256;
 const STORE_BUDGET: usize = 1024;
 /// How long nothing is begun when too much waits for the disk.
 const STORE_PAUSE: Duration = Duration::from_millis(10);
-/// Batches of datagrams taken from each link in one turn.
-const LINK_BUDGET: usize = 4;
+/// Batches of datagrams read from each link in one turn.
+const LINK_BUDGET: usize = 16;
+/// Datagrams of each link's busy senders, beyond their share, handled in one turn.
+const LATER_BUDGET: usize = 128;
 /// Messages of serial links handled in one turn.
 const SERIAL_BUDGET: usize = 256;
 /// Messages serial links may be ahead of the daemon; beyond it they stop reading.
@@ -344,6 +346,14 @@ impl Daemon {
             };
             self.handle_serial(now, &event);
         }
+        for link in &mut self.links {
+            link.start_turn();
+            link.receive_later(LATER_BUDGET, |from, route, bytes| {
+                let input = Input::Datagram { from, route, bytes };
+                feed(&mut self.gateway, now, input, &mut self.outputs);
+            });
+        }
+        self.dispatch(now);
         for _ in 0..LINK_BUDGET {
             for index in 0..self.links.len() {
                 self.links[index].receive(&mut self.buffers, |from, route, bytes| {

@@ -5,6 +5,7 @@
 //! peer is and what its datagrams mean is the core's business.
 
 mod groups;
+mod share;
 mod socket;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use tracing::warn;
 use crate::gateway::{Address, LinkId, Peer, Route};
 
 use groups::Groups;
+use share::Share;
 pub use socket::ReceiveBuffers;
 use socket::UdpSocket;
 
@@ -67,6 +69,8 @@ pub struct UdpStats {
     pub receive_errors: u64,
     /// Datagrams dropped because the kernel refused them: no route, no interface, too long.
     pub send_errors: u64,
+    /// Datagrams dropped because their sender sends more than can be handled.
+    pub dropped_flood: u64,
     /// Datagrams dropped because the kernel took none for too long.
     pub dropped_full: u64,
 }
@@ -95,6 +99,9 @@ pub struct Udp {
     link: LinkId,
     sockets: Vec<UdpSocket>,
     groups: Groups,
+    share: Share,
+    /// Batches read in this turn.
+    batches: usize,
     /// Socket to read next, so that a busy one does not starve the others.
     next: usize,
     stats: UdpStats,
@@ -157,6 +164,8 @@ impl Udp {
             link,
             sockets,
             groups,
+            share: Share::default(),
+            batches: 0,
             next: 0,
             stats: UdpStats::default(),
         })
@@ -179,9 +188,9 @@ impl Udp {
         }
     }
 
-    /// Whether reading may give something.
+    /// Whether there may be datagrams to handle.
     pub fn is_readable(&self) -> bool {
-        self.sockets.iter().any(UdpSocket::is_readable)
+        self.share.has_later() || self.sockets.iter().any(UdpSocket::is_readable)
     }
 
     /// Whether datagrams wait for the kernel to take them.
@@ -189,7 +198,14 @@ impl Udp {
         self.sockets.iter().any(UdpSocket::has_unsent)
     }
 
-    /// Reads one batch from the next readable socket and hands each datagram to `sink`.
+    /// Begins a turn: every sender has its share again.
+    pub fn start_turn(&mut self) {
+        self.batches = 0;
+        self.share.start_turn();
+    }
+
+    /// Reads one batch from the next readable socket and hands each datagram to `sink`, but for
+    /// those of senders that have had their share of the turn.
     pub fn receive(
         &mut self,
         buffers: &mut ReceiveBuffers,
@@ -203,20 +219,38 @@ impl Udp {
             return;
         };
         self.next = index + 1;
-        let link = self.link;
+        // The first batch of a turn is nobody's flood yet.
+        let busy = self.batches > 0;
+        self.batches += 1;
+        let (link, share) = (self.link, &mut self.share);
         let socket = u8::try_from(index).unwrap_or_default();
+        let mut dropped = 0;
         self.sockets[index].receive(buffers, &mut self.stats, |arrival| {
-            let from = Peer {
-                link,
-                address: Address::Socket(arrival.from),
-                node: None,
-            };
             let route = Route {
                 socket,
                 local: arrival.local,
             };
-            sink(from, route, arrival.bytes);
+            if share.admits(arrival.from, busy) {
+                sink(peer(link, arrival.from), route, arrival.bytes);
+            } else if !share.defer(arrival.from, route, arrival.bytes) {
+                dropped += 1;
+            }
         });
+        self.stats.dropped_flood += dropped;
+    }
+
+    /// Hands datagrams that had to wait to `sink`, at most `budget`.
+    pub fn receive_later(&mut self, budget: usize, mut sink: impl FnMut(Peer, Route, &[u8])) {
+        for _ in 0..budget {
+            let Some(deferred) = self.share.next_later() else {
+                return;
+            };
+            sink(
+                peer(self.link, deferred.from),
+                deferred.route,
+                &deferred.bytes,
+            );
+        }
     }
 
     /// Queues a datagram for [`flush`](Self::flush).
@@ -252,6 +286,14 @@ impl Udp {
         for socket in &mut self.sockets {
             socket.flush(&mut self.stats);
         }
+    }
+}
+
+fn peer(link: LinkId, address: SocketAddr) -> Peer {
+    Peer {
+        link,
+        address: Address::Socket(address),
+        node: None,
     }
 }
 

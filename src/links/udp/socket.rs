@@ -298,7 +298,7 @@ impl UdpSocket {
             self.socket.as_raw_fd(),
             headers,
             slices.iter(),
-            addresses,
+            addresses.as_slice(),
             control,
             MsgFlags::MSG_DONTWAIT,
         );

@@ -49,22 +49,35 @@ impl Bench {
         while received.len() < count {
             self.wait();
             while self.link.is_readable() {
-                self.link.receive(&mut self.buffers, |from, route, bytes| {
-                    received.push((from, route, bytes.to_vec()));
-                });
+                self.link.start_turn();
+                self.turn(&mut received);
             }
         }
         received
     }
 
+    /// Handles what a turn of the daemon would, with a budget that is soon spent.
+    fn turn(&mut self, received: &mut Vec<Received>) {
+        let mut keep = |from, route, bytes: &[u8]| received.push((from, route, bytes.to_vec()));
+        self.link.receive_later(128, &mut keep);
+        for _ in 0..16 {
+            self.link.receive(&mut self.buffers, &mut keep);
+        }
+    }
+
     fn wait(&mut self) {
+        let news = self.look(Duration::from_secs(10));
+        assert!(news, "nothing came");
+    }
+
+    /// Takes note of what is ready; whether anything is.
+    fn look(&mut self, patience: Duration) -> bool {
         let mut events = Events::with_capacity(16);
-        let patience = Some(Duration::from_secs(10));
-        self.poll.poll(&mut events, patience).unwrap();
-        assert!(!events.is_empty(), "nothing came");
+        self.poll.poll(&mut events, Some(patience)).unwrap();
         for event in &events {
             self.link.handle_ready(event.token().0, event);
         }
+        !events.is_empty()
     }
 
     fn answer(&mut self, (peer, route, bytes): Received) {
@@ -197,6 +210,55 @@ fn a_burst_longer_than_a_batch_keeps_its_order() {
     }
     assert_eq!(bench.link.stats().received, 200);
     assert_eq!(bench.link.stats().sent, 200);
+}
+
+#[test]
+fn a_flood_delays_its_sender_alone() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let flooding = node("127.0.0.1", bench.port());
+    let modest = node("127.0.0.1", bench.port());
+    for n in 0..300_u16 {
+        flooding.send(&n.to_be_bytes()).unwrap();
+    }
+    modest.send(b"me too").unwrap();
+    bench.wait();
+    let mut received = Vec::new();
+    bench.link.start_turn();
+    bench.turn(&mut received);
+    assert_eq!(received.len(), 64 + 64 + 1);
+    assert_eq!(received.pop().unwrap().2, b"me too");
+    // The flood goes on where it was, and what arrives meanwhile does not overtake it.
+    flooding.send(&300_u16.to_be_bytes()).unwrap();
+    while received.len() < 301 {
+        bench.look(Duration::ZERO);
+        bench.link.start_turn();
+        bench.turn(&mut received);
+    }
+    for (n, datagram) in received.iter().enumerate() {
+        assert_eq!(datagram.2, (n as u16).to_be_bytes());
+    }
+    assert_eq!(bench.link.stats().dropped_flood, 0);
+}
+
+#[test]
+fn a_flood_without_end_is_dropped() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let flooding = node("127.0.0.1", bench.port());
+    let modest = node("127.0.0.1", bench.port());
+    let mut received = Vec::new();
+    bench.wait();
+    while bench.link.stats().dropped_flood == 0 {
+        // As many as a system that grants no larger receive buffer keeps.
+        for _ in 0..400 {
+            flooding.send(&[0]).unwrap();
+        }
+        modest.send(b"me too").unwrap();
+        bench.look(Duration::ZERO);
+        received.clear();
+        bench.link.start_turn();
+        bench.turn(&mut received);
+        assert!(received.iter().any(|datagram| datagram.2 == b"me too"));
+    }
 }
 
 #[test]
