@@ -18,6 +18,7 @@
 //! | [`links`] | the shell: UDP sockets and serial ports, and the framings on them |
 //! | `broker` | the shell: TCP connections to the broker, or the broker inside |
 //! | `config` | gateway.yaml, with a line and a column for every mistake |
+//! | `api` | the shell: one HTTP interface for views, live events, metrics and the page |
 //! | `daemon` | the shell: binds everything, runs the loop, reloads, says goodbye |
 //!
 //! # The contract
@@ -56,6 +57,8 @@
 //! Comments name sections of the MQTT-SN 1.2 specification as `[S 6.14]` and our readings of its
 //! holes as `I-17`; those are in docs/interpretations.md, and docs/conformance.md names the test
 //! of each.
+#[cfg(feature = "daemon")]
+pub mod api;
 #[cfg(feature = "daemon")]
 pub mod broker;
 #[cfg(feature = "daemon")]

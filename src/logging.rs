@@ -47,6 +47,20 @@ pub fn start(config: &LogConfig) -> LogHandle {
 }
 
 impl LogHandle {
+    /// Sets the level, or directives; the environment variable has no say in what somebody asks for.
+    ///
+    /// # Errors
+    /// When it is neither, in words.
+    pub fn set_level(&self, level: &str) -> Result<(), String> {
+        if level.is_empty() || EnvFilter::try_new(level).is_err() {
+            return Err(format!(
+                "{level:?} is not one of error, warn, info, debug, trace, or directives"
+            ));
+        }
+        let reloaded = self.filter.reload(filter(level));
+        reloaded.map_err(|error| error.to_string())
+    }
+
     /// Takes over the level of a new configuration; the format stays as it was. The environment
     /// variable keeps its precedence.
     pub fn apply(&self, config: &LogConfig) {

@@ -6,10 +6,12 @@ mod ports;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use kept::StoreCommand;
+use mqtt_sn_gateway::api::{HttpConfig, Reload, Server, Surroundings};
 use mqtt_sn_gateway::config::{self, Config};
 use mqtt_sn_gateway::daemon::{Daemon, Order, StartError};
 use mqtt_sn_gateway::links::serial::probe::{SPEEDS, probe as serial_probe};
@@ -74,6 +76,9 @@ The environment variable RUST_LOG overrides log.level of the configuration.";
 /// failure that another start may cure.
 const BAD_CONFIGURATION: u8 = 78;
 
+/// Signals, questions and changes on their way to the daemon.
+const ORDERS_MAX: usize = 64;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
@@ -122,11 +127,47 @@ async fn serve(path: &Path, config: Config, log: LogHandle) -> Result<(), StartE
         terminate: signal(SignalKind::terminate())?,
         hang_up: signal(SignalKind::hangup())?,
     };
-    let (orders, received) = mpsc::channel(1);
+    let (orders, received) = mpsc::channel(ORDERS_MAX);
+    let http = config.http.as_ref().and_then(bind_http);
+    let kept = Arc::new(config.clone());
     let daemon = Daemon::bind(config).await?;
     daemon.announce();
-    tokio::join!(daemon.run(received), signals.translate(path, log, orders));
+    let reload = Reload {
+        path: path.to_owned(),
+        log,
+        orders: orders.clone(),
+    };
+    if let Some(server) = http {
+        let (host, port) = daemon.broker_address();
+        let surroundings = Surroundings {
+            config: kept,
+            broker: format!("{host} port {port}"),
+            orders: orders.clone(),
+            reload: reload.clone(),
+        };
+        tracing::info!(
+            "http: the page and the API are at http://{}/",
+            server.address()?
+        );
+        server.start(surroundings)?;
+    }
+    tokio::join!(daemon.run(received), signals.translate(reload, orders));
     Ok(())
+}
+
+/// Binds the HTTP address. A gateway that cannot be looked at is better than none.
+fn bind_http(config: &HttpConfig) -> Option<Server> {
+    match Server::bind(config) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            let address = config.listen;
+            tracing::warn!(
+                "http: cannot listen on {address}: {error}; going on without the page and the API. \
+                 Set http.listen to another port, or http: off"
+            );
+            None
+        }
+    }
 }
 
 /// What the system tells the gateway.
@@ -138,18 +179,15 @@ struct Signals {
 
 impl Signals {
     /// Turns signals into orders until the gateway shuts down.
-    async fn translate(mut self, path: &Path, log: LogHandle, orders: mpsc::Sender<Order>) {
+    async fn translate(mut self, reload: Reload, orders: mpsc::Sender<Order>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
-                _ = self.hang_up.recv() => match config::load(path) {
-                    Ok(config) => {
-                        log.apply(&config.log);
-                        let _ = orders.send(Order::Reload(Box::new(config))).await;
-                    }
-                    Err(error) => tracing::error!("the old configuration stays in force\n{error}"),
-                },
+                _ = self.hang_up.recv() => {
+                    // The log says what was wrong.
+                    let _ = reload.run().await;
+                }
             }
         }
         let _ = orders.send(Order::ShutDown).await;

@@ -136,7 +136,7 @@ fn read_credentials(
 }
 
 /// Reads text that no message may show.
-fn secret(reader: &Reader<'_>, node: &Node) -> Result<String, Problem> {
+pub(super) fn secret(reader: &Reader<'_>, node: &Node) -> Result<String, Problem> {
     if node.text().is_none() {
         return Err(Problem::new(node.place, "put it in \"quotes\""));
     }
@@ -147,7 +147,7 @@ fn secret(reader: &Reader<'_>, node: &Node) -> Result<String, Problem> {
 const PASSWORD_MAX: usize = 65_535;
 
 /// Reads the file a node names, relative to the configuration; its last newline is not part of it.
-fn secret_file(reader: &Reader<'_>, node: &Node) -> Result<String, Problem> {
+pub(super) fn secret_file(reader: &Reader<'_>, node: &Node) -> Result<String, Problem> {
     let path = reader.directory.join(text(reader, node)?);
     let problem =
         |message: String| Problem::new(node.place, format!("{}: {message}", path.display()));

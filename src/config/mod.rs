@@ -6,6 +6,7 @@
 //! two. Every mistake in a file is reported at once, with line and column.
 
 mod broker;
+mod http;
 mod link;
 mod load;
 mod problem;
@@ -25,6 +26,7 @@ pub use read::parse;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::api::HttpConfig;
 use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Settings};
 use crate::links::serial::SerialConfig;
@@ -42,6 +44,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// Where records are kept.
     pub store: StoreConfig,
+    /// The page, the API and the metrics; `None` is off.
+    pub http: Option<HttpConfig>,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -106,6 +110,7 @@ impl Config {
                 bounds(old_settings) != bounds(new_settings),
             ),
             ("store", self.store != new.store),
+            ("http", self.http != new.http),
             ("log.format", self.log.format != new.log.format),
         ];
         let changed = changes.into_iter().filter(|(_, changed)| *changed);
@@ -123,6 +128,7 @@ impl Default for Config {
             links: vec![LinkConfig::Udp(UdpConfig::default())],
             broker: BrokerConfig::default(),
             store: StoreConfig::Memory,
+            http: Some(HttpConfig::default()),
             log: LogConfig::default(),
         }
     }

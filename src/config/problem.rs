@@ -119,7 +119,7 @@ impl fmt::Display for ConfigError {
 /// Makes a line fit to be printed: no password, no control characters.
 fn conceal(line: &str) -> String {
     let lowercase = line.to_ascii_lowercase();
-    let after_key = ["passw", "pasw", "secret"]
+    let after_key = ["passw", "pasw", "secret", "token"]
         .iter()
         .filter_map(|word| lowercase.find(word))
         .filter_map(|start| lowercase[start..].find(':').map(|colon| start + colon + 1));

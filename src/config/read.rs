@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::read_broker;
+use super::http::read_http;
 use super::link::read_links;
 use super::problem::{ConfigError, Problem};
 use super::section::{Reader, Section};
@@ -66,6 +67,9 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     if let Some(store) = file.get("store") {
         read_store(reader, store, &mut config.store);
         settings.keep_sessions = matches!(config.store, StoreConfig::Disk(_));
+    }
+    if let Some(node) = file.get("http") {
+        read_http(reader, node, &mut config.http);
     }
     if let Some(section) = file.section("log") {
         read_log(section, &mut config.log);

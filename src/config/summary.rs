@@ -58,6 +58,10 @@ impl fmt::Display for Config {
             StoreConfig::Memory => writeln!(f, "store    memory")?,
             StoreConfig::Disk(disk) => write_store(f, disk)?,
         }
+        match &self.http {
+            Some(http) => writeln!(f, "http     {http}")?,
+            None => writeln!(f, "http     off")?,
+        }
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "JSON",

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::read::parse;
 use super::{Config, LinkConfig, LogConfig, LogFormat};
+use crate::api::HttpConfig;
 use crate::broker::BrokerConfig;
 use crate::gateway::{
     GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
@@ -52,6 +53,8 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     settings.predefined = Arc::default();
     let credentials = settings.upstream.credentials.take();
     assert_eq!(credentials, Some(("gateway".into(), "value".into())));
+    let http = config.http.as_mut().expect("on");
+    assert!(http.token.take().is_some());
     let link = &mut settings.links[0];
     link.qos_minus_one.take().expect("the example");
     link.can_broadcast = false;
@@ -148,6 +151,7 @@ limits:
   queue_qos0: 19
   queue_qos0_bytes: 20KiB
 store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, required: true}
+http: {listen: "0.0.0.0:8088", token: 0123456789abcdef}
 log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
 "#;
     let mut predefined = Predefined::default();
@@ -270,6 +274,10 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             sync: Duration::from_millis(50),
             max: 2 << 20,
             required: true,
+        }),
+        http: Some(HttpConfig {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8088)),
+            token: Some("0123456789abcdef".into()),
         }),
         log: LogConfig {
             level: "warn,mqtt_sn_gateway::wire=trace".to_owned(),
@@ -504,6 +512,27 @@ fn a_password_file_is_one_line_beside_the_configuration() {
         let result = parse(&file, text, &|_| None).map_err(|error| error.to_string());
         let result = result.map(|c| c.settings.upstream.credentials.expect("credentials").1);
         compare(content, &result, &expected.map(Arc::from));
+    }
+}
+
+#[test]
+fn http_is_off_or_safe() {
+    assert_eq!(good("http: off").http, None);
+    assert_eq!(good("").http, Some(HttpConfig::default()));
+    let listens = |text: &str| good(text).http.expect("on").listen.to_string();
+    assert_eq!(listens("http: {listen: '[::1]:80'}"), "[::1]:80");
+    for (text, complaint) in [
+        (
+            "http: {listen: '0.0.0.0:8080'}",
+            "can be reached by others, so it needs token",
+        ),
+        ("http: {token: short}", "a token is 16 or more"),
+        ("http: on", "'on' is not off, or {listen"),
+        ("http: {port: 80}", "unknown key 'port'"),
+    ] {
+        let message = read(text).expect_err(text);
+        assert!(message.contains(complaint), "{message}");
+        assert!(!message.contains("short"), "{message}");
     }
 }
 

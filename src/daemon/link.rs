@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::info;
 
+use super::LinkState;
 use crate::config::LinkConfig;
 use crate::gateway::{Address, Input, LinkEvent, LinkId, Peer, Route};
 use crate::links::serial::{Heard, Serial, SerialEvent};
@@ -63,6 +64,39 @@ impl Link {
             Self::Serial(_) => None,
         };
         udp.into_iter().flat_map(|udp| udp.addresses())
+    }
+
+    /// Returns what only the sockets know.
+    pub(super) fn state(&self) -> LinkState {
+        match self {
+            Self::Udp(udp) => {
+                let stats = udp.stats();
+                LinkState {
+                    kind: "udp",
+                    up: true,
+                    addresses: udp.addresses().map(|address| address.to_string()).collect(),
+                    signal: None,
+                    lost: 0,
+                    errors: stats.truncated
+                        + stats.receive_errors
+                        + stats.send_errors
+                        + stats.dropped_full,
+                }
+            }
+            Self::Serial(serial) => {
+                let stats = serial.stats();
+                LinkState {
+                    kind: "serial",
+                    up: stats.is_open,
+                    addresses: Vec::new(),
+                    signal: stats.signal,
+                    lost: stats.lost,
+                    errors: stats.dropped_down
+                        + stats.radio.undelivered
+                        + stats.radio.discarded_octets(),
+                }
+            }
+        }
     }
 
     pub(super) fn is_readable(&self) -> bool {

@@ -11,8 +11,11 @@
 //! Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
 //! waiting for more than a turn.
 
+mod ask;
 mod link;
 mod poller;
+
+pub use ask::{Batch, Ended, LinkState, Owner, Question, ask};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,10 +30,11 @@ use tracing::{error, info, warn};
 
 use crate::broker::{BrokerConfig, Sockets};
 use crate::config::Config;
-use crate::gateway::{Gateway, Input, LinkId, Output, Target};
-use crate::links::serial::SerialEvent;
+use crate::gateway::{Gateway, Input, Interest, LinkId, Output, Target};
+use crate::links::serial::{Heard, SerialEvent};
 use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
+use ask::Watcher;
 use link::Link;
 use poller::Poller;
 
@@ -59,6 +63,10 @@ const FIRST_BROKER_TOKEN: Token = Token(SOCKETS_MAX << 16);
 pub enum Order {
     /// Take over what may change while running; the rest waits for the next start.
     Reload(Box<Config>),
+    /// Answer a question.
+    Ask(Question),
+    /// Trace this much from now on, to here.
+    Watch(Interest, mpsc::Sender<Batch>),
     /// Say goodbye to every node, close everything and end.
     ShutDown,
 }
@@ -99,6 +107,7 @@ pub struct Daemon {
     buffers: ReceiveBuffers,
     /// Outputs of the core not yet handed to a socket. Empty between steps.
     outputs: Vec<Output>,
+    watcher: Option<Watcher>,
     #[cfg(feature = "embedded-broker")]
     _embedded: Option<crate::broker::EmbeddedBroker>,
 }
@@ -160,6 +169,7 @@ impl Daemon {
             broker_address: (host, port),
             buffers: ReceiveBuffers::new(),
             outputs: Vec::new(),
+            watcher: None,
             #[cfg(feature = "embedded-broker")]
             _embedded: embedded,
         };
@@ -222,6 +232,11 @@ impl Daemon {
                 biased;
                 order = orders.recv() => match order {
                     Some(Order::Reload(config)) => self.reload(&config),
+                    Some(Order::Ask(question)) => self.answer(question),
+                    Some(Order::Watch(interest, batches)) => {
+                        self.gateway.observe(interest);
+                        self.watcher = Some(Watcher::new(batches));
+                    }
                     None | Some(Order::ShutDown) => break,
                 },
                 ready = self.poller.ready() => self.handle_ready(ready),
@@ -293,6 +308,19 @@ impl Daemon {
             self.handle_links(now);
         }
         self.flush(now);
+        if let Some(watcher) = &mut self.watcher
+            && !watcher.tell(&mut self.gateway)
+        {
+            self.watcher = None;
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        let now = now();
+        question.put(&mut self.gateway, now, &self.links);
+        self.outputs
+            .extend(std::iter::from_fn(|| self.gateway.poll_output()));
+        self.dispatch(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -336,6 +364,14 @@ impl Daemon {
     fn handle_serial(&mut self, now: Instant, event: &SerialEvent) {
         let input = link::input(event);
         feed(&mut self.gateway, now, input, &mut self.outputs);
+        if let Heard::Message {
+            from,
+            signal: Some(signal),
+            ..
+        } = &event.heard
+        {
+            self.gateway.note_signal(event.link, from, *signal);
+        }
         self.dispatch(now);
     }
 

@@ -95,6 +95,12 @@ impl Nodes {
         Some(node.session.client_id().clone())
     }
 
+    pub(super) fn note_signal(&mut self, peer: &Peer, signal: i16) {
+        if let Some(key) = self.directory.find_peer(peer, &self.nodes) {
+            self.nodes[key].journal.signal = Some(signal);
+        }
+    }
+
     /// Says goodbye to a node; `false` if its client id is not known.
     pub(super) fn kick(&mut self, now: Instant, client_id: &str, core: &mut Core) -> bool {
         let Some(key) = self.directory.find_client(client_id, &self.nodes) else {

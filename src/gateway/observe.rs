@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::nodes::{Node, Nodes};
-use super::{Core, Gateway, LinkId, Peer, Target};
+use super::{Address, Core, Gateway, LinkId, Peer, Settings, Target};
 use crate::session::{Count, Direction, SessionView, Status, Trouble};
 use crate::stats::Drop;
 use crate::upstream::{Event, Request};
@@ -176,6 +176,8 @@ pub struct NodeSummary {
     pub duplicates: u32,
     /// Its requests that were rejected.
     pub rejections: u32,
+    /// Signal strength of its last message in dBm, where the link gives it.
+    pub signal: Option<i16>,
     /// Whether its connection to the broker stands.
     pub broker: bool,
 }
@@ -277,6 +279,21 @@ impl Gateway {
     /// Returns the client ids refused lately, the latest last.
     pub fn refused(&self) -> impl DoubleEndedIterator<Item = &Refused> {
         self.core.refused.iter()
+    }
+
+    /// Remembers the signal strength a node's last message had, in dBm.
+    pub fn note_signal(&mut self, link: LinkId, address: &Address, signal: i16) {
+        let peer = Peer {
+            link,
+            address: address.clone(),
+            node: None,
+        };
+        self.nodes.note_signal(&peer, signal);
+    }
+
+    /// Returns the settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
     }
 
     /// Lets any client connect for a while, whatever the list says. A duration of zero ends it.
@@ -479,6 +496,7 @@ impl Node {
             retries: self.journal.retries,
             duplicates: self.journal.duplicates,
             rejections: self.journal.rejections,
+            signal: self.journal.signal,
             broker: self.connection.is_up(),
         }
     }

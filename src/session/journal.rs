@@ -29,6 +29,8 @@ pub struct Journal {
     pub rejections: u32,
     /// Troubles noted since the session began, those no longer kept included.
     pub noted: u32,
+    /// Signal strength of the last message, in dBm.
+    pub signal: Option<i16>,
     troubles: VecDeque<(Instant, Trouble)>,
     last_message: Option<(Instant, Arc<str>)>,
 }

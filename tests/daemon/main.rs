@@ -1,6 +1,8 @@
 //! The gateway as its users run it: a process between real sockets and a real broker.
 #![cfg(feature = "daemon")]
 
+#[path = "../support/http.rs"]
+mod http;
 #[path = "../support/mqtt.rs"]
 mod mqtt;
 #[path = "../support/node.rs"]
@@ -8,6 +10,7 @@ mod node;
 #[path = "../support/process.rs"]
 mod process;
 
+mod api;
 mod downlink;
 #[cfg(feature = "embedded-broker")]
 mod embedded;

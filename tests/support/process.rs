@@ -138,7 +138,13 @@ impl Gateway {
     pub(crate) fn spawn(yaml: &str) -> Process {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.yaml");
-        std::fs::write(&file, yaml).expect("written");
+        // Tests run side by side: only those that ask for it have an HTTP port.
+        let http = if yaml.contains("http:") {
+            ""
+        } else {
+            "http: off\n"
+        };
+        std::fs::write(&file, format!("{yaml}{http}")).expect("written");
         Process::start(Self::command().arg(file), directory)
     }
 

@@ -1,0 +1,106 @@
+//! Live events and captures.
+
+use std::io::Read;
+
+use mqtt_sn_gateway::wire::{Packet, QoS};
+
+use super::start;
+use crate::node::Node;
+use crate::process::Mosquitto;
+
+#[test]
+fn packets_of_both_sides_arrive_as_they_happen() {
+    let mosquitto = Mosquitto::start();
+    let (gateway, http) = start(&mosquitto, "");
+    let mut events = http.events("?hex=1&node=node");
+    let other = Node::connected(gateway.address, "other");
+    let mut node = Node::connected(gateway.address, "node");
+    let topic = node.register("up");
+    node.publish(topic, QoS::AtLeastOnce, false, b"x");
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(_, kind)| kind != "PUBACK") || seen.len() < 8 {
+        let event = events.next();
+        assert_eq!(event["node"], "node", "{event}");
+        if event["event"] == "packet" || event["event"] == "broker" {
+            let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            seen.push((word("direction"), word("type")));
+        }
+        if event["type"] == "CONNECT" && event["direction"] == "in" {
+            assert_eq!(event["hex"], "0a040401003c6e6f6465");
+            assert_eq!(event["text"], "CONNECT \"node\" keep-alive 60 s, clean");
+        }
+    }
+    let expected = [
+        ("in", "CONNECT"),
+        ("up", "CONNECT"),
+        ("down", "CONNACK"),
+        ("out", "CONNACK"),
+        ("in", "REGISTER"),
+        ("out", "REGACK"),
+        ("in", "PUBLISH"),
+        ("up", "PUBLISH"),
+        ("down", "PUBACK"),
+        ("out", "PUBACK"),
+    ];
+    while seen.len() < expected.len() {
+        let event = events.next();
+        let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        seen.push((word("direction"), word("type")));
+    }
+    let seen: Vec<_> = seen.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(seen, expected);
+    drop(other);
+}
+
+#[test]
+fn states_can_be_had_without_packets() {
+    let mosquitto = Mosquitto::start();
+    let (gateway, http) = start(&mosquitto, "");
+    let mut events = http.events("?packets=0");
+    let node = Node::connected(gateway.address, "node");
+    node.send(Packet::Disconnect { duration: None });
+    let states: Vec<_> = (0..3).map(|_| events.next()["text"].clone()).collect();
+    let expected = [
+        "disconnected -> connecting",
+        "connecting -> active",
+        "active -> disconnected",
+    ];
+    assert_eq!(states, expected);
+}
+
+/// A reader that does not read: the gateway goes on, and the reader is told what it missed.
+#[test]
+fn a_slow_reader_slows_nobody_and_is_told() {
+    let mosquitto = Mosquitto::start();
+    let (gateway, http) = start(&mosquitto, "");
+    let mut events = http.events("?hex=1");
+    let mut node = Node::connected(gateway.address, "node");
+    let topic = node.register("up");
+    for _ in 0..400 {
+        for _ in 0..50 {
+            node.publish(topic, QoS::AtMostOnce, false, &[0x55; 200]);
+        }
+        // It is answered all the while.
+        node.publish(topic, QoS::AtLeastOnce, false, b"last");
+    }
+    let missed = std::iter::from_fn(|| Some(events.next()))
+        .find(|event| event["event"] == "missed")
+        .expect("it missed some");
+    assert!(missed["missed"].as_u64().unwrap() > 0, "{missed}");
+}
+
+#[test]
+fn a_capture_begins_like_a_pcap_and_holds_the_datagrams() {
+    let mosquitto = Mosquitto::start();
+    let (gateway, http) = start(&mosquitto, "");
+    let mut capture = http.stream("/api/capture.pcap");
+    let mut header = [0; 24];
+    capture.read_exact(&mut header).unwrap();
+    assert_eq!(header[..4], 0xa1b2_c3d4_u32.to_le_bytes());
+    assert_eq!(header[20..], 101_u32.to_le_bytes());
+    http.until("/api/gateway", |gateway| gateway["listeners"] == 1);
+    let _node = Node::connected(gateway.address, "node");
+    let mut packet = [0; 16 + 20 + 8 + 10];
+    capture.read_exact(&mut packet).unwrap();
+    assert_eq!(&packet[44..], b"\x0a\x04\x04\x01\x00\x3cnode");
+}
