@@ -59,6 +59,7 @@ link     udp2: UDP 0.0.0.0:10001, [::]:10001, retry 500ms x 5, messages up to 1K
 topics   3 pre-defined
 clients  only x-*, node1, at most 20000
 store    memory
+http     http://127.0.0.1:8080
 log      info as text
 "
     );

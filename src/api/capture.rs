@@ -31,7 +31,7 @@ pub(super) async fn capture(
     Extracted(state): Extracted<State>,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, Problem> {
-    let listener = state.hub().listen(Interest::Packets)?;
+    let listener = state.hub().listen(Interest::Packets).await?;
     let (chunks, body) = Chunks::channel();
     tokio::spawn(stream(listener, filter, chunks));
     let headers = streaming_headers("application/vnd.tcpdump.pcap");

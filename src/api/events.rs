@@ -52,8 +52,11 @@ struct Inner {
     ring: broadcast::Sender<Arc<Event>>,
     /// Readers by what they want: states only, packets, too.
     listeners: Mutex<[usize; 2]>,
-    /// Wakes the task that tells the core how much to trace.
-    changed: tokio::sync::Notify,
+    /// How much the core was told to trace, and where to.
+    told: tokio::sync::Mutex<Interest>,
+    batches: mpsc::Sender<Batch>,
+    /// A reader has gone.
+    left: tokio::sync::Notify,
 }
 
 /// One event, decoded once for all readers.
@@ -111,15 +114,18 @@ pub(super) struct Chunks(mpsc::Receiver<Bytes>);
 
 impl Hub {
     pub(super) fn new(orders: mpsc::Sender<Order>, links: Vec<Arc<str>>) -> Self {
+        let (batches, received) = mpsc::channel(BATCHES);
         let inner = Inner {
             orders,
             links,
             ring: broadcast::Sender::new(RING),
             listeners: Mutex::default(),
-            changed: tokio::sync::Notify::new(),
+            told: tokio::sync::Mutex::default(),
+            batches,
+            left: tokio::sync::Notify::new(),
         };
         let hub = Self(Arc::new(inner));
-        tokio::spawn(hub.clone().run());
+        tokio::spawn(hub.clone().run(received));
         hub
     }
 
@@ -128,20 +134,23 @@ impl Hub {
         self.count().iter().sum()
     }
 
-    /// Begins to listen.
-    pub(super) fn listen(&self, interest: Interest) -> Result<Listener, Problem> {
+    /// Begins to listen: what the core does from here on is heard.
+    pub(super) async fn listen(&self, interest: Interest) -> Result<Listener, Problem> {
         let index = usize::from(interest == Interest::Packets);
-        let mut listeners = self.count();
-        if listeners.iter().sum::<usize>() >= LISTENERS_MAX {
-            return Err(Problem::too_many_listeners());
+        {
+            let mut listeners = self.count();
+            if listeners.iter().sum::<usize>() >= LISTENERS_MAX {
+                return Err(Problem::too_many_listeners());
+            }
+            listeners[index] += 1;
         }
-        listeners[index] += 1;
-        self.0.changed.notify_one();
-        Ok(Listener {
+        let listener = Listener {
             events: self.0.ring.subscribe(),
             hub: self.clone(),
             index,
-        })
+        };
+        self.tell().await;
+        Ok(listener)
     }
 
     fn count(&self) -> std::sync::MutexGuard<'_, [usize; 2]> {
@@ -159,26 +168,24 @@ impl Hub {
         }
     }
 
-    /// Keeps the core informed of what is wanted, and decodes what it tells.
-    async fn run(self) {
-        let (sender, mut batches) = mpsc::channel(BATCHES);
-        let mut told = Interest::Nothing;
+    /// Tells the core how much to trace, if that has changed.
+    async fn tell(&self) {
+        let mut told = self.0.told.lock().await;
+        let wanted = self.interest();
+        if wanted != *told {
+            *told = wanted;
+            let watch = Order::Watch(wanted, self.0.batches.clone());
+            // When nobody takes it the gateway is ending.
+            let _ = self.0.orders.send(watch).await;
+        }
+    }
+
+    /// Decodes what the core tells, and tells it when a reader has gone.
+    async fn run(self, mut batches: mpsc::Receiver<Batch>) {
         loop {
             tokio::select! {
-                () = self.0.changed.notified() => {
-                    let wanted = self.interest();
-                    if wanted != told {
-                        told = wanted;
-                        let watch = Order::Watch(wanted, sender.clone());
-                        if self.0.orders.send(watch).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                batch = batches.recv() => {
-                    let Some(batch) = batch else { return };
-                    self.publish(batch);
-                }
+                () = self.0.left.notified() => self.tell().await,
+                Some(batch) = batches.recv() => self.publish(batch),
             }
         }
     }
@@ -213,7 +220,7 @@ impl Drop for Listener {
         let mut listeners = self.hub.count();
         listeners[self.index] = listeners[self.index].saturating_sub(1);
         drop(listeners);
-        self.hub.0.changed.notify_one();
+        self.hub.0.left.notify_one();
     }
 }
 
@@ -222,7 +229,7 @@ pub(super) async fn events(
     Extracted(state): Extracted<State>,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, Problem> {
-    let listener = state.hub().listen(filter.interest())?;
+    let listener = state.hub().listen(filter.interest()).await?;
     let (chunks, body) = Chunks::channel();
     tokio::spawn(stream(listener, filter, chunks));
     Ok((streaming_headers("text/event-stream"), body).into_response())

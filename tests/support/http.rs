@@ -30,6 +30,7 @@ impl Http {
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .http_status_as_error(false)
+            .max_idle_connections(0)
             .build()
             .into();
         Self {
@@ -85,13 +86,11 @@ impl Http {
         panic!("{path} never became as wanted: {}", self.text(path).1);
     }
 
-    /// Begins to listen; returns when the gateway traces.
+    /// Begins to listen: what happens from here on is heard.
     pub(crate) fn events(&self, query: &str) -> Events {
         let reader = self.stream(&format!("/api/events{query}"));
         let mut events = Events(BufReader::new(reader));
         assert_eq!(events.line(), ": connected");
-        // The core hears of the listener a moment after the listener hears of it.
-        self.until("/api/gateway", |gateway| gateway["listeners"] != 0);
         events
     }
 
