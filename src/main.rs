@@ -1,5 +1,6 @@
 //! The command line of the gateway.
 
+mod cli;
 mod kept;
 mod ports;
 
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use kept::StoreCommand;
 use mqtt_sn_gateway::api::{HttpConfig, Reload, Server, Surroundings};
 use mqtt_sn_gateway::config::{self, Config};
@@ -34,6 +35,19 @@ struct Arguments {
 enum Command {
     /// Run the gateway; this is what happens without a command, too
     Run,
+    #[command(flatten)]
+    View(cli::ViewCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
     /// Read a configuration, say what was understood or what is wrong with it, and end
     Check {
         /// The same as --config
@@ -82,6 +96,15 @@ const ORDERS_MAX: usize = 64;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
+        Some(Command::View(command)) => cli::run(command, arguments.config.as_deref()),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, env!("CARGO_PKG_NAME"), &mut script);
+            print(&String::from_utf8_lossy(&script));
+            ExitCode::SUCCESS
+        }
+        Some(Command::Man { directory }) => man(&directory),
         None | Some(Command::Run) => run(arguments.config.as_deref()),
         Some(Command::Check { file }) => check(file.or(arguments.config).as_deref()),
         Some(Command::Store { command, path }) => {
@@ -191,6 +214,17 @@ impl Signals {
             }
         }
         let _ = orders.send(Order::ShutDown).await;
+    }
+}
+
+/// Writes a man page for the program and each command.
+fn man(directory: &Path) -> ExitCode {
+    match clap_mangen::generate_to(Arguments::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write to {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
     }
 }
 

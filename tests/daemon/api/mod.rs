@@ -1,6 +1,7 @@
 //! The HTTP interface of a running gateway, as programs and people use it.
 
 mod access;
+mod commands;
 mod events;
 mod explain;
 mod views;
