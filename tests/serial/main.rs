@@ -22,6 +22,7 @@ mod node;
 #[expect(dead_code, reason = "shared with other tests, which need more of it")]
 mod process;
 
+mod corpus;
 mod gateway;
 mod ports;
 mod probe;
