@@ -10,11 +10,10 @@ use mqtt_sn_gateway::wire::{
     Encapsulation, Filter, Message, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId, decode,
 };
 
-use crate::dongle::{Dongle, PlainDongle, XBeeDongle};
-use crate::dongle_pty::Plugged;
 use crate::mqtt::Mqtt;
 use crate::node::Node;
 use crate::process::{Gateway, Mosquitto};
+use mqtt_sn::dongle::{Dongle, PlainDongle, Plugged, XBeeDongle};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const PREDEFINED: Topic = Topic::Predefined(TopicId(2));
@@ -132,7 +131,7 @@ fn plug(directory: &Path, index: usize) -> Plugged {
         2 => Box::new(PlainDongle::new(Framing::Raw)),
         _ => Box::new(PlainDongle::new(Framing::SlipCrc)),
     };
-    Plugged::new(&directory.join(FIVE[index].0), dongle)
+    Plugged::new(&directory.join(FIVE[index].0), dongle).expect("a pty")
 }
 
 /// The node behind one of the four dongles.
@@ -209,7 +208,7 @@ fn a_forwarder_brings_many_nodes_over_one_port() {
         &[("hub", "framing: slip-crc, addressing: forwarder")],
     );
     let dongle = PlainDongle::new(Framing::SlipCrc);
-    let plugged = Plugged::new(&directory.path().join("hub"), Box::new(dongle));
+    let plugged = Plugged::new(&directory.path().join("hub"), Box::new(dongle)).expect("a pty");
     gateway.process.line("hub: up: ").expect("it runs");
     let node = |id| SnNode {
         plugged: &plugged,
@@ -268,7 +267,7 @@ fn nodes_behind_a_dongle_are_told_of_the_end() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut gateway = start(&mosquitto, directory.path(), &[("xbee", "framing: xbee")]);
     let module = XBeeDongle::new(ApiMode::Plain);
-    let plugged = Plugged::new(&directory.path().join("xbee"), Box::new(module));
+    let plugged = Plugged::new(&directory.path().join("xbee"), Box::new(module)).expect("a pty");
     gateway.process.line("xbee: up: ").expect("it runs");
     let node = SnNode {
         plugged: &plugged,

@@ -5,10 +5,6 @@
     reason = "tests of ports keep real time, and codecs take any start of time"
 )]
 
-#[path = "../support/dongle.rs"]
-mod dongle;
-#[path = "../support/dongle_pty.rs"]
-mod dongle_pty;
 #[path = "../support/hex.rs"]
 mod hex;
 

@@ -16,9 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::dongle::{AquilaDongle, Dongle, PlainDongle, XBeeDongle};
-use crate::dongle_pty::Plugged;
 use crate::hex::hex;
+use mqtt_sn::dongle::{AquilaDongle, Dongle, PlainDongle, Plugged, XBeeDongle};
 
 const NODE: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x00, 0x0a];
 const CONNECT: &str = "0B 04 04 01 00 3C 6E 6F 64 65 31";
@@ -61,7 +60,7 @@ impl Bench {
     }
 
     fn plug(&self, dongle: impl Dongle + 'static) -> Plugged {
-        Plugged::new(&self.place(), Box::new(dongle))
+        Plugged::new(&self.place(), Box::new(dongle)).expect("a pty")
     }
 
     async fn heard(&mut self) -> Heard {
@@ -145,7 +144,7 @@ async fn messages_pass_an_xbee_in_both_modes() {
 #[tokio::test]
 async fn messages_pass_an_aquila_bridge_one_at_a_time() {
     let mut bench = Bench::start(Framing::Aquila);
-    let plugged = bench.plug(AquilaDongle::new());
+    let plugged = bench.plug(AquilaDongle::default());
     bench.up().await;
     let address = Address::Radio([0, 23][..].into());
     exchange(&mut bench, &plugged, &[0, 23], address.clone()).await;
@@ -231,7 +230,7 @@ async fn a_port_in_use_is_refused() {
 async fn a_closed_port_is_free() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("dongle");
-    let _plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw)));
+    let _plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw))).expect("a pty");
     for _ in 0..3 {
         let port = Port::open(&place, &SETTINGS).expect("free");
         drop(port);
@@ -242,7 +241,7 @@ async fn a_closed_port_is_free() {
 fn any_speed_is_set() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("dongle");
-    let _plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw)));
+    let _plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw))).expect("a pty");
     for baud in [1200, 9600, 115_200, 250_000, 460_800, 74_880] {
         let settings = PortSettings { baud, ..SETTINGS };
         let port = Port::open(&place, &settings).expect("any speed");

@@ -9,9 +9,8 @@ use mqtt_sn_gateway::links::framing::xbee::ApiMode;
 use mqtt_sn_gateway::links::serial::probe::{Finding, Kind, probe};
 use tempfile::TempDir;
 
-use crate::dongle::{Dongle, Effects, Node, PlainDongle, XBeeDongle};
-use crate::dongle_pty::Plugged;
 use crate::hex::hex;
+use mqtt_sn::dongle::{Dongle, Effects, Node, PlainDongle, Plugged, XBeeDongle};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -32,7 +31,7 @@ impl Place {
 fn an_xbee_is_found_at_its_speed() {
     let place = Place::new();
     let module = Box::new(XBeeDongle::new(ApiMode::Escaped));
-    let _plugged = Plugged::at_speed(&place.path(), module, Some(57_600));
+    let _plugged = Plugged::at_speed(&place.path(), module, Some(57_600)).expect("a pty");
     let mut tried = Vec::new();
     let speeds = [115_200, 57_600, 9600];
     let found = probe(&place.path(), &speeds, PATIENCE, |baud| tried.push(baud));
@@ -58,12 +57,13 @@ fn listen_to(framing: Framing, messages: &[&str]) -> Finding {
     }
     let wire = effects.to_host;
     let dongle = Chatty { wire, told: false };
-    let _plugged = Plugged::new(&place.path(), Box::new(dongle));
+    let _plugged = Plugged::new(&place.path(), Box::new(dongle)).expect("a pty");
     let found = probe(&place.path(), &[115_200], PATIENCE, |_| {});
     found.expect("it opens").expect("something is there")
 }
 
 /// Answers whatever it hears by saying its piece, as a board does that is reset by opening the port.
+#[derive(Debug)]
 struct Chatty {
     wire: Vec<u8>,
     told: bool,
@@ -104,7 +104,7 @@ fn text_is_shown() {
         wire: b"*** boot v1.2 ***\r\ntemperature 21.5\r\n".to_vec(),
         told: false,
     };
-    let _plugged = Plugged::new(&place.path(), Box::new(dongle));
+    let _plugged = Plugged::new(&place.path(), Box::new(dongle)).expect("a pty");
     let found = probe(&place.path(), &[9600], PATIENCE, |_| {});
     let found = found.expect("it opens").expect("something is there");
     assert_eq!(
@@ -117,6 +117,7 @@ fn text_is_shown() {
 /// A factory module: deaf to API frames, but it has a command mode.
 #[test]
 fn a_transparent_xbee_is_recognised() {
+    #[derive(Debug)]
     struct Transparent;
     impl Dongle for Transparent {
         fn hear_host(&mut self, octets: &[u8], effects: &mut Effects) {
@@ -127,7 +128,7 @@ fn a_transparent_xbee_is_recognised() {
         fn hear_node(&mut self, _from: &Node, _message: &[u8], _effects: &mut Effects) {}
     }
     let place = Place::new();
-    let _plugged = Plugged::new(&place.path(), Box::new(Transparent));
+    let _plugged = Plugged::new(&place.path(), Box::new(Transparent)).expect("a pty");
     let found = probe(&place.path(), &[9600], PATIENCE, |_| {});
     let found = found.expect("it opens").expect("something is there");
     assert_eq!(found.kind, Kind::TransparentXBee);
@@ -136,7 +137,8 @@ fn a_transparent_xbee_is_recognised() {
 #[test]
 fn silence_is_nothing() {
     let place = Place::new();
-    let _plugged = Plugged::new(&place.path(), Box::new(PlainDongle::new(Framing::Raw)));
+    let _plugged =
+        Plugged::new(&place.path(), Box::new(PlainDongle::new(Framing::Raw))).expect("a pty");
     let found = probe(&place.path(), &[9600], Duration::from_secs(1), |_| {});
     assert_eq!(found.expect("it opens"), None);
 }
@@ -158,7 +160,7 @@ fn gateway(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn the_command_line_prints_lines_to_paste() {
     let place = Place::new();
     let module = Box::new(XBeeDongle::new(ApiMode::Plain));
-    let _plugged = Plugged::new(&place.path(), module);
+    let _plugged = Plugged::new(&place.path(), module).expect("a pty");
     let device = place.path().display().to_string();
     let (code, told, progress) = gateway(&["probe", &device]);
     assert_eq!(

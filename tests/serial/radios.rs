@@ -12,8 +12,8 @@ use mqtt_sn_gateway::links::serial::radio::{
     Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, largest_message, radio,
 };
 
-use crate::dongle::{BOUNDS, frames};
 use crate::hex::hex;
+use mqtt_sn::dongle::{BOUNDS, frames};
 
 fn settings(framing: Framing) -> RadioSettings {
     RadioSettings {

@@ -10,8 +10,8 @@ use mqtt_sn_gateway::links::serial::radio::{
     Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, largest_message, radio,
 };
 
-use crate::dongle::{Dongle, Effects, Node, XBeeDongle};
 use crate::hex::hex;
+use mqtt_sn::dongle::{Dongle, Effects, Node, XBeeDongle};
 
 const NODE_A: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x00, 0x0a];
 const NODE_B: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x00, 0x0b];

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::bench;
-use crate::command::{decode, dump, node, ping, proxy, publish, search, subscribe};
+use crate::command::{bridge, decode, dump, node, ping, proxy, publish, search, subscribe};
 use crate::failure::Failure;
 use crate::sim;
 
@@ -48,6 +48,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Put a bad link between real nodes and a gateway
     Proxy(Box<proxy::ProxyArgs>),
+    /// Relay a serial port or dongle to a gateway on UDP
+    Bridge(Box<bridge::BridgeArgs>),
     /// Print what packets given in hexadecimal say
     Decode(decode::DecodeArgs),
 }
@@ -68,6 +70,7 @@ impl Cli {
             Command::Proxy(args) => proxy::run(args),
             Command::Sim(args) => sim::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Bridge(args) => bridge::run(args),
             Command::Decode(args) => decode::run(args),
         }
     }

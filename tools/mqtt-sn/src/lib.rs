@@ -7,6 +7,7 @@
 //! - [`net`]: sockets and the one loop that serves one node or ten thousand, the packet log, the
 //!   capture file, and faults made on purpose.
 //! - [`options`], [`failure`], [`print`](mod@print): what the commands share: letters, exit codes, output.
+//! - [`dongle`]: radio dongles without a radio, behind ptys.
 //! - [`broker`]: a small MQTT client that looks at the broker for what nodes did.
 //! - `command`: a file a verb; `bench`: figures.
 //! - [`cli`]: the command line.
@@ -19,6 +20,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 mod command;
+pub mod dongle;
 pub mod failure;
 pub mod net;
 pub mod options;

@@ -1,5 +1,6 @@
 //! The commands: a file a verb, each with its options and its `run`.
 
+pub(crate) mod bridge;
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod input;

@@ -4,6 +4,7 @@
 //! [`ledger`] compares what nodes published with what arrived at the broker, [`report`] says
 //! whether what was expected came true.
 
+mod air;
 mod expect;
 mod ledger;
 mod plan;
@@ -17,11 +18,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use mqtt_sn_gateway::links::framing::Framing;
 
 use crate::failure::Failure;
 use crate::net::resolve;
 use crate::options::{FaultOptions, FormOptions, WatchOptions, seconds};
 
+use air::{Air, AirOptions};
 use expect::Expectation;
 use plan::{Overrides, Plan};
 use profile::Profile;
@@ -68,6 +71,26 @@ pub(crate) struct SimArgs {
     /// UDP port of the gateway [default: the scenario's, or 1883]
     #[arg(short = 'p', long, env = "MQTTSN_PORT", hide_env_values = true)]
     port: Option<u16>,
+    /// Put the nodes behind a dongle at a serial port instead: pty, or the path where it shall appear
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    serial: Option<String>,
+    /// What the dongle speaks: raw, xbee, slip, slip-crc, cobs, cobs-crc, hdlc, aquila
+    #[arg(long, default_value = "xbee", requires = "serial")]
+    framing: Framing,
+    /// An XBee with escapes (AP=2)
+    #[arg(long, requires = "serial")]
+    escapes: bool,
+    /// Percent of messages with noise on the line in front of them
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 0.0,
+        requires = "serial"
+    )]
+    noise: f64,
+    /// Unplug the dongle every so often, for 2 s
+    #[arg(long, value_name = "TIME", requires = "serial", value_parser = span)]
+    unplug: Option<Duration>,
     #[command(flatten)]
     form: FormOptions,
     #[command(flatten)]
@@ -90,7 +113,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failure> {
     let written = scenario.gateway.as_ref();
     let host = args.host.clone().or_else(|| written?.host.clone());
     let port = args.port.or_else(|| written?.port);
-    let gateway = resolve(host.as_deref().unwrap_or("127.0.0.1"), port.unwrap_or(1883))?;
+    let mut gateway = resolve(host.as_deref().unwrap_or("127.0.0.1"), port.unwrap_or(1883))?;
     let faults = args.faults.faults();
     let overrides = Overrides {
         speed: args.speed,
@@ -109,10 +132,40 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failure> {
     if let Some(about) = plan.about.as_ref().filter(|_| !args.watch.quiet) {
         eprintln!("mqtt-sn: {}", about.trim());
     }
+    let air = match &args.serial {
+        Some(link) => Some(start_air(args, link, plan.nodes.len())?),
+        None => None,
+    };
+    if let Some(air) = &air {
+        gateway = air.address();
+    }
     let mut progress = Progress::new(args.watch.quiet, args.report);
     let mut run = Run::new(plan, gateway, trace)?;
     run.carry_out(&mut progress)?;
     report::finish(&run, args.form.json)
+}
+
+/// Puts a dongle between the nodes and the gateway.
+fn start_air(args: &SimArgs, link: &str, nodes: usize) -> Result<Air, Failure> {
+    let framing = args.framing;
+    if !air::can_emulate(framing) {
+        return Err(Failure::Usage(format!(
+            "there is no dongle without a radio for {framing}"
+        )));
+    }
+    if !(0.0..=100.0).contains(&args.noise) {
+        return Err(Failure::Usage("--noise takes 0 to 100 percent".into()));
+    }
+    let options = AirOptions {
+        link: air::link(link),
+        framing,
+        escapes: args.escapes,
+        nodes,
+        noise: args.noise,
+        unplug: args.unplug,
+        seed: args.faults.seed.unwrap_or(1),
+    };
+    Air::start(options, args.watch.quiet)
 }
 
 /// What can only be seen at the broker needs one.

@@ -1,6 +1,7 @@
 //! The tool as its user meets it.
 
 mod end_to_end;
+mod serial;
 mod sim;
 mod support;
 mod usage;

@@ -32,12 +32,17 @@ pub(crate) struct World {
 impl World {
     /// Starts both; `settings` are lines of gateway.yaml besides `broker` and `links`.
     pub(crate) fn start(settings: &str) -> Self {
+        Self::with_link("", settings)
+    }
+
+    /// Starts both with another link besides UDP, as a comma and a mapping.
+    pub(crate) fn with_link(link: &str, settings: &str) -> Self {
         let broker = Mosquitto::start();
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.yaml");
         let config = format!(
             "broker: {{url: \"{}\"}}\nlinks: [{{type: udp, listen: [\"127.0.0.1:0\"], retry: 1s, \
-             qos_minus_one: {{allow: [any], topics: any}}}}]\n{settings}\n",
+             qos_minus_one: {{allow: [any], topics: any}}}}{link}]\n{settings}\n",
             broker.url()
         );
         std::fs::write(&file, config).expect("a file");

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,9 +13,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::tcgetattr;
+use rustix::termios::{LocalModes, tcgetattr};
 
-use super::dongle::{Dongle, Effects, Node};
+use super::{Dongle, Effects, Node};
 
 /// How often the thread looks for orders.
 const TICK: Timespec = Timespec {
@@ -24,38 +26,69 @@ const TICK: Timespec = Timespec {
 type Deed = Box<dyn FnOnce(&mut dyn Dongle, &mut Effects) + Send>;
 
 /// A plugged-in dongle; dropping it unplugs it.
-pub(crate) struct Plugged {
+#[derive(Debug)]
+pub struct Plugged {
     link: PathBuf,
     orders: Option<Sender<Deed>>,
     delivered: Receiver<(Node, Vec<u8>)>,
+    is_open: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Plugged {
     /// Plugs a dongle in; it appears at `link` and understands any speed.
-    pub(crate) fn new(link: &Path, dongle: Box<dyn Dongle>) -> Self {
+    ///
+    /// # Errors
+    /// When there is no pty to be had, or `link` exists.
+    pub fn new(link: &Path, dongle: Box<dyn Dongle>) -> io::Result<Self> {
         Self::at_speed(link, dongle, None)
     }
 
-    /// Plugs a dongle in that is deaf and dumb at any other speed.
-    pub(crate) fn at_speed(link: &Path, mut dongle: Box<dyn Dongle>, baud: Option<u32>) -> Self {
-        let (master, slave) = open_pty().expect("a pty");
-        symlink(slave, link).expect("a link to the pty");
+    /// Plugs a dongle in that is deaf and dumb at any other speed than this.
+    ///
+    /// # Errors
+    /// When there is no pty to be had, or `link` exists.
+    pub fn at_speed(
+        link: &Path,
+        mut dongle: Box<dyn Dongle>,
+        baud: Option<u32>,
+    ) -> io::Result<Self> {
+        let (master, slave) = open_pty()?;
+        if link.is_symlink() && !link.exists() {
+            // Left behind by a process that was killed.
+            std::fs::remove_file(link)?;
+        }
+        symlink(slave, link)?;
         let (orders, received) = channel();
         let (deliver, delivered) = channel();
+        let is_open = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&is_open);
         let thread = std::thread::spawn(move || {
-            serve(&master, dongle.as_mut(), baud, &received, &deliver);
+            serve(
+                &master,
+                dongle.as_mut(),
+                baud,
+                &received,
+                &deliver,
+                &watched,
+            );
         });
-        Self {
+        Ok(Self {
             link: link.to_owned(),
             orders: Some(orders),
             delivered,
+            is_open,
             thread: Some(thread),
-        }
+        })
+    }
+
+    /// Whether a host has opened the port and set it up.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
     }
 
     /// Lets a node say something.
-    pub(crate) fn node_says(&self, node: &[u8], message: &[u8]) {
+    pub fn node_says(&self, node: &[u8], message: &[u8]) {
         let (node, message) = (node.to_vec(), message.to_vec());
         self.order(Box::new(move |dongle, effects| {
             dongle.hear_node(&node, &message, effects);
@@ -63,19 +96,20 @@ impl Plugged {
     }
 
     /// Puts octets on the line as they are.
-    pub(crate) fn write(&self, octets: &[u8]) {
+    pub fn write(&self, octets: &[u8]) {
         let octets = octets.to_vec();
         self.order(Box::new(move |_, effects| effects.to_host.extend(octets)));
     }
 
     fn order(&self, deed: Deed) {
+        // The thread ends only when this is dropped.
         if let Some(orders) = &self.orders {
-            orders.send(deed).expect("the dongle is plugged in");
+            let _ = orders.send(deed);
         }
     }
 
     /// Returns the next message that reached a node, if there is one.
-    pub(crate) fn try_delivered(&self) -> Option<(Node, Vec<u8>)> {
+    pub fn try_delivered(&self) -> Option<(Node, Vec<u8>)> {
         self.delivered.try_recv().ok()
     }
 }
@@ -107,6 +141,7 @@ fn serve(
     baud: Option<u32>,
     orders: &Receiver<Deed>,
     deliver: &Sender<(Node, Vec<u8>)>,
+    is_open: &AtomicBool,
 ) {
     let mut buffer = [0; 4096];
     let mut pending: Vec<u8> = Vec::new();
@@ -119,6 +154,7 @@ fn serve(
                 Err(TryRecvError::Disconnected) => return,
             }
         }
+        is_open.store(is_set_up(master), Ordering::Relaxed);
         let mut wants = PollFlags::IN;
         if !pending.is_empty() {
             wants |= PollFlags::OUT;
@@ -144,6 +180,11 @@ fn serve(
             let _ = deliver.send(delivered);
         }
     }
+}
+
+/// Whether the host has made the terminal raw.
+fn is_set_up(master: &OwnedFd) -> bool {
+    tcgetattr(master).is_ok_and(|termios| !termios.local_modes.contains(LocalModes::ICANON))
 }
 
 /// Whether the host has set the dongle's speed.

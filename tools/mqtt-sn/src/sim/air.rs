@@ -1,0 +1,262 @@
+//! The air between the nodes of a fleet and a dongle behind a pty: the nodes speak UDP to it.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mqtt_sn_gateway::links::framing::Framing;
+use mqtt_sn_gateway::links::framing::aquila::BROADCAST as AQUILA_BROADCAST;
+use mqtt_sn_gateway::links::framing::xbee::{ApiMode, BROADCAST_64};
+
+use crate::clock;
+use crate::dongle::{AquilaDongle, Dongle, Node, PlainDongle, Plugged, XBeeDongle};
+use crate::failure::Failure;
+
+/// How long a gateway leaves an Aquila bridge alone after opening the port.
+const AQUILA_BOOTS: Duration = Duration::from_millis(2500);
+/// How long a dongle stays unplugged.
+const UNPLUGGED: Duration = Duration::from_secs(2);
+/// How often the air looks for what dongle and nodes say.
+const TICK: Duration = Duration::from_millis(1);
+/// Most octets of noise at once.
+const NOISE_MAX: usize = 12;
+/// Header of a forwarder in front of a node's message, with a 2-octet id.
+const FORWARDER_HEADER: usize = 5;
+
+/// What the dongle is, and what happens to it.
+#[derive(Clone, Debug)]
+pub(super) struct AirOptions {
+    /// Where the pty appears.
+    pub(super) link: PathBuf,
+    /// What the dongle speaks.
+    pub(super) framing: Framing,
+    /// Whether an `XBee` escapes (`AP=2`).
+    pub(super) escapes: bool,
+    /// Nodes that will speak; with more than one, plain formats get forwarder encapsulation.
+    pub(super) nodes: usize,
+    /// Percent of messages from nodes with noise in front.
+    pub(super) noise: f64,
+    /// Time from one unplugging to the next.
+    pub(super) unplug: Option<Duration>,
+    /// Makes the noise repeatable.
+    pub(super) seed: u64,
+}
+
+/// A running dongle with its air; dropping it ends both.
+pub(super) struct Air {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Air {
+    /// Plugs the dongle in, and waits until a gateway has opened it.
+    pub(super) fn start(options: AirOptions, is_quiet: bool) -> Result<Self, Failure> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(TICK))?;
+        let address = socket.local_addr()?;
+        let plugged = plug(&options)?;
+        if !is_quiet {
+            let (framing, link) = (options.framing, options.link.display());
+            eprintln!("mqtt-sn: a dongle without a radio is at {link}; for gateway.yaml:");
+            eprintln!("  - {{type: serial, framing: {framing}, device: {link}}}");
+            eprintln!("mqtt-sn: waiting until a gateway opens it");
+        }
+        while !plugged.is_open() {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        if options.framing == Framing::Aquila {
+            std::thread::park_timeout(AQUILA_BOOTS);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let ether = Ether {
+            socket,
+            plugged: Some(plugged),
+            nodes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(options.seed),
+            turn_at: options.unplug.map(|after| clock::now() + after),
+            options,
+        };
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || ether.run(&stop)
+        });
+        Ok(Self {
+            address,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Returns where the nodes find the gateway.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Air {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether there is a dongle for this format.
+pub(super) fn can_emulate(framing: Framing) -> bool {
+    !matches!(framing, Framing::LoRaLink | Framing::RadioHead)
+}
+
+fn plug(options: &AirOptions) -> Result<Plugged, Failure> {
+    let mode = if options.escapes {
+        ApiMode::Escaped
+    } else {
+        ApiMode::Plain
+    };
+    let dongle: Box<dyn Dongle> = if options.framing == Framing::XBee {
+        Box::new(XBeeDongle::new(mode))
+    } else if options.framing == Framing::Aquila {
+        Box::new(AquilaDongle::default())
+    } else {
+        Box::new(PlainDongle::new(options.framing))
+    };
+    Plugged::new(&options.link, dongle)
+        .map_err(|error| Failure::Socket(format!("{}: {error}", options.link.display())))
+}
+
+struct Ether {
+    options: AirOptions,
+    socket: UdpSocket,
+    /// `None` while it is unplugged.
+    plugged: Option<Plugged>,
+    nodes: BTreeMap<Node, SocketAddr>,
+    addresses: BTreeMap<SocketAddr, Node>,
+    rng: fastrand::Rng,
+    /// When the dongle is unplugged or plugged in again.
+    turn_at: Option<Instant>,
+}
+
+impl Ether {
+    fn run(mut self, stop: &AtomicBool) {
+        let mut buffer = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => self.up(from, &buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // A node that is gone answers with ICMP.
+                Err(_) => {}
+            }
+            while let Some((to, message)) = self.plugged.as_ref().and_then(Plugged::try_delivered) {
+                self.down(&to, &message);
+            }
+            self.turn();
+        }
+    }
+
+    /// A node says something.
+    fn up(&mut self, from: SocketAddr, message: &[u8]) {
+        let next = self.addresses.len() + 1;
+        let framing = self.options.framing;
+        let node = self
+            .addresses
+            .entry(from)
+            .or_insert_with(|| node_address(framing, next))
+            .clone();
+        self.nodes.insert(node.clone(), from);
+        let Some(plugged) = &self.plugged else {
+            return;
+        };
+        if self.rng.f64() * 100.0 < self.options.noise {
+            let length = self.rng.usize(1..=NOISE_MAX);
+            let noise: Vec<u8> = std::iter::repeat_with(|| self.rng.u8(..))
+                .take(length)
+                .collect();
+            plugged.write(&noise);
+        }
+        if self.is_forwarder() {
+            let mut encapsulated = vec![FORWARDER_HEADER as u8, 0xfe, 0];
+            encapsulated.extend_from_slice(&node);
+            encapsulated.extend_from_slice(message);
+            plugged.node_says(&node, &encapsulated);
+        } else {
+            plugged.node_says(&node, message);
+        }
+    }
+
+    /// The gateway says something.
+    fn down(&self, to: &Node, message: &[u8]) {
+        let (to, message) = match message {
+            [5, 0xfe, _, high, low, inner @ ..] if self.is_forwarder() => {
+                (vec![*high, *low], inner)
+            }
+            message => (to.clone(), message),
+        };
+        match self.nodes.get(&to) {
+            Some(address) => {
+                let _ = self.socket.send_to(message, address);
+            }
+            None if is_broadcast(&to) => {
+                for address in self.nodes.values() {
+                    let _ = self.socket.send_to(message, address);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Unplugs the dongle, or plugs it in again.
+    fn turn(&mut self) {
+        let now = clock::now();
+        if self.turn_at.is_none_or(|at| now < at) {
+            return;
+        }
+        if self.plugged.take().is_some() {
+            self.turn_at = Some(now + UNPLUGGED);
+        } else {
+            self.plugged = plug(&self.options).ok();
+            self.turn_at = self.options.unplug.map(|after| now + after);
+        }
+    }
+
+    fn is_forwarder(&self) -> bool {
+        self.options.nodes > 1 && !has_addresses(self.options.framing)
+    }
+}
+
+fn has_addresses(framing: Framing) -> bool {
+    matches!(framing, Framing::XBee | Framing::Aquila)
+}
+
+/// Returns the address of the `n`th node, counted from 1.
+fn node_address(framing: Framing, n: usize) -> Node {
+    let n = (n as u32).to_be_bytes();
+    if framing == Framing::XBee {
+        [&[0x00, 0x13, 0xa2, 0x00][..], &n].concat()
+    } else {
+        n[2..].to_vec()
+    }
+}
+
+fn is_broadcast(to: &Node) -> bool {
+    to.is_empty() || *to == BROADCAST_64 || *to == AQUILA_BROADCAST.to_be_bytes()
+}
+
+/// Returns where a dongle appears unless the user says where.
+pub(super) fn default_link() -> PathBuf {
+    std::env::temp_dir().join(format!("mqtt-sn-{}", std::process::id()))
+}
+
+/// Reads `pty`, or the path where the pty shall appear.
+pub(super) fn link(text: &str) -> PathBuf {
+    match text {
+        "pty" => default_link(),
+        path => Path::new(path).to_owned(),
+    }
+}
