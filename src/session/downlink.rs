@@ -8,7 +8,7 @@ use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
 use crate::stats::Drop;
 use crate::topics::Registration;
-use crate::upstream::{Inbound, Request};
+use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
 /// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
@@ -25,6 +25,9 @@ pub(super) struct Downlink {
     pauses: u32,
     paused: bool,
     last_msg_id: MsgId,
+    /// What the node was asked to acknowledge when the connection ended. If the broker repeats it, so
+    /// does the gateway: the node may have it, and only the id tells (QoS 2).
+    unanswered: Option<(Delivery, MsgId)>,
     /// Messages were left with the broker for want of room.
     postponed: bool,
 }
@@ -90,9 +93,12 @@ impl Downlink {
     }
 
     pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
+        let head = self.queue.front_mut();
+        let sent = head.and_then(|head| head.delivery.zip(head.msg_id));
         self.queue.clear(budget);
         *self = Self {
             last_msg_id: self.last_msg_id,
+            unanswered: sent.or(self.unanswered),
             ..Self::default()
         };
     }
@@ -140,8 +146,14 @@ impl Session {
             let delivery = inbound.delivery;
             let topic = inbound.topic.clone();
             let octets = inbound.payload.len();
+            let again = self
+                .downlink
+                .unanswered
+                .take_if(|(unanswered, _)| Some(*unanswered) == delivery)
+                .map(|(_, msg_id)| msg_id);
             let queue = &mut self.downlink.queue;
-            if queue.push(inbound, cx.now, cx.settings, cx.budget) == Err(NoRoom) {
+            let pushed = queue.push(inbound, again, cx.now, cx.settings, cx.budget);
+            if pushed == Err(NoRoom) {
                 cx.stats.drops[Drop::Backlog] += 1;
                 note_drop(Drop::Backlog, &topic, octets, cx);
                 let Some(delivery) = delivery else { return };

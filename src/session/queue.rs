@@ -76,15 +76,19 @@ impl Queue {
         dropped
     }
 
-    /// Appends a message of QoS 1 or 2.
+    /// Appends a message of QoS 1 or 2, with the id it was sent with before.
     pub(super) fn push(
         &mut self,
         inbound: Inbound,
+        msg_id: Option<MsgId>,
         now: Instant,
         settings: &SessionSettings,
         budget: &mut QueueBudget,
     ) -> Result<(), NoRoom> {
-        let message = Queued::new(inbound, now);
+        let message = Queued {
+            msg_id,
+            ..Queued::new(inbound, now)
+        };
         if self.messages.len() - self.qos0 >= settings.queue || !budget.take(message.octets()) {
             return Err(NoRoom);
         }

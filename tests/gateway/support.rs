@@ -471,6 +471,18 @@ pub(crate) fn publish(topic: Topic, qos: QoS, msg_id: u16, data: &[u8]) -> Packe
     })
 }
 
+pub(crate) fn repeated(topic: Topic, qos: QoS, msg_id: u16, data: &[u8]) -> Packet<'_> {
+    let msg_id = MsgId(msg_id);
+    Packet::Publish(Publish {
+        dup: true,
+        qos,
+        retain: false,
+        topic,
+        msg_id,
+        data,
+    })
+}
+
 pub(crate) fn puback(topic: Topic, msg_id: u16) -> Packet<'static> {
     let code = ReturnCode::Accepted;
     Packet::PubAck {

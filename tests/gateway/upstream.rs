@@ -254,6 +254,43 @@ fn a_message_the_broker_repeats_is_delivered_once() {
         .tells_broker([("n", mqtt_puback(7))]);
 }
 
+/// The node had it and forgot nothing; a new `MsgId` would be a second message to it.
+#[test]
+fn qos2_cut_off_by_a_lost_node_is_repeated_with_its_id() {
+    let mut t = subscribed(false);
+    t.broker = UP;
+    let message = mqtt_publish("ab", Q2, 7, b"x");
+    t.broker("n", std::slice::from_ref(&message));
+    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+    // PUBREC is lost, and so is the node.
+    for ms in [10_000, 20_000, 30_000] {
+        t.at(ms)
+            .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+    }
+    t.at(40_000).sends([]);
+    t.node(A, connect("n", false)).sends([(A, CONNACK)]);
+    t.broker("n", &[mqtt_dup(message)])
+        .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+}
+
+/// Passed on at once, it freed the packet id under the repetition: that came as a new message, and the
+/// next one with this packet id was taken for its repetition.
+#[test]
+fn an_acknowledgement_waits_for_the_repetition_it_answers() {
+    let mut t = subscribed(false);
+    t.broker = UP;
+    let message = mqtt_publish("ab", Q1, 7, b"x");
+    t.broker("n", std::slice::from_ref(&message));
+    t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))]);
+    t.cut("n").at(1_000);
+    t.node(A, puback(SHORT, 1)).tells_broker([]);
+    t.broker("n", &[mqtt_dup(message)])
+        .tells_broker([("n", mqtt_puback(7))])
+        .sends([]);
+    t.broker("n", &[mqtt_publish("ab", Q1, 7, b"y")])
+        .sends([(A, publish(SHORT, QoS::AtLeastOnce, 2, b"y"))]);
+}
+
 #[test]
 fn an_acknowledgement_during_the_outage_answers_the_repetition() {
     for qos in [Q1, Q2] {
@@ -491,8 +528,13 @@ fn what_a_node_leaves_unacknowledged_comes_again_with_its_next_connection() {
         t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
         t.broker = UP;
         t.at(1_000).connected(A, "n", false);
+        let level = if qos == Q2 {
+            QoS::ExactlyOnce
+        } else {
+            QoS::AtLeastOnce
+        };
         t.broker("n", &[mqtt_dup(message)])
-            .sends([(A, delivered(qos, 2))]);
+            .sends([(A, repeated(SHORT, level, 1, b"x"))]);
     }
 }
 
@@ -506,7 +548,7 @@ fn what_a_lost_node_did_not_acknowledge_comes_again_with_its_next_connection() {
     t.broker = UP;
     t.connected(A, "n", false);
     t.broker("n", &[mqtt_dup(message)])
-        .sends([(A, delivered(Q1, 2))]);
+        .sends([(A, repeated(SHORT, QoS::AtLeastOnce, 1, b"x"))]);
 }
 
 /// A broker publishes the Will of a CONNECT it has read when the connection breaks, also before its

@@ -327,11 +327,21 @@ impl What {
 pub(super) struct Incoming {
     epoch: u32,
     /// With the session, not acknowledged yet.
-    held: Vec<(u16, QoS)>,
+    held: Vec<Held>,
     /// QoS 2: PUBREC is sent, PUBREL has not come.
     unreleased: Vec<u16>,
-    /// Acknowledged by the node while no connection stood.
+    /// Acknowledged by the node before the broker repeated it on the present connection.
     settled: Vec<(u16, QoS)>,
+}
+
+/// A message the session has.
+#[derive(Debug)]
+struct Held {
+    packet_id: u16,
+    qos: QoS,
+    /// Whether it came, or came again, on the present connection. An answer before that would free
+    /// its packet id under the repetition.
+    current: bool,
 }
 
 /// What a PUBLISH from the broker is.
@@ -356,15 +366,26 @@ impl Incoming {
 
     /// The session has let go of everything it held: what the broker repeats is new to it again.
     pub(super) fn let_go(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
         self.held.clear();
+    }
+
+    /// A new connection carries the session: the broker will repeat what it was not told.
+    pub(super) fn resumed(&mut self) {
+        for held in &mut self.held {
+            held.current = false;
+        }
     }
 
     pub(super) fn arrived(&mut self, packet_id: u16, qos: QoS, dup: bool) -> Arrival {
         if qos == QoS::AtMostOnce {
             return Arrival::New(None);
         }
-        if self.held.iter().any(|&(held, _)| held == packet_id) {
+        if let Some(held) = self
+            .held
+            .iter_mut()
+            .find(|held| held.packet_id == packet_id)
+        {
+            held.current = true;
             return Arrival::Held;
         }
         if self.unreleased.contains(&packet_id) {
@@ -380,7 +401,11 @@ impl Incoming {
                 return Arrival::Settled(self.answer(packet_id, qos));
             }
         }
-        self.held.push((packet_id, qos));
+        self.held.push(Held {
+            packet_id,
+            qos,
+            current: true,
+        });
         Arrival::New(Some(Delivery {
             epoch: self.epoch,
             packet_id,
@@ -389,11 +414,11 @@ impl Incoming {
 
     /// The node has the message; returns the answer to the broker if one can be given now.
     pub(super) fn acknowledge(&mut self, delivery: Delivery, up: bool) -> Option<Packet> {
-        let qos = self.take(delivery)?;
-        if up {
-            return Some(self.answer(delivery.packet_id, qos));
+        let held = self.take(delivery)?;
+        if up && held.current {
+            return Some(self.answer(held.packet_id, held.qos));
         }
-        self.settled.push((delivery.packet_id, qos));
+        self.settled.push((held.packet_id, held.qos));
         None
     }
 
@@ -407,15 +432,15 @@ impl Incoming {
             .retain(|&unreleased| unreleased != packet_id);
     }
 
-    fn take(&mut self, delivery: Delivery) -> Option<QoS> {
+    fn take(&mut self, delivery: Delivery) -> Option<Held> {
         if delivery.epoch != self.epoch {
             return None;
         }
         let index = self
             .held
             .iter()
-            .position(|&(held, _)| held == delivery.packet_id)?;
-        Some(self.held.swap_remove(index).1)
+            .position(|held| held.packet_id == delivery.packet_id)?;
+        Some(self.held.swap_remove(index))
     }
 
     fn answer(&mut self, packet_id: u16, qos: QoS) -> Packet {

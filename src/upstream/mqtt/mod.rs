@@ -504,7 +504,9 @@ impl Connection {
         self.accepted = true;
         self.give_up = None;
         self.up_since = cx.now;
-        if !session_present {
+        if session_present {
+            self.incoming.resumed();
+        } else {
             self.incoming.forget();
             self.outgoing.forget_own_subscriptions();
         }
