@@ -1,0 +1,106 @@
+//! What the gateway sends of its own accord: REGISTER and PUBLISH, answered as [S 6.10] has it.
+
+use std::time::Duration;
+
+use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+
+use super::client::{Client, Event, State};
+use super::request::Slot;
+
+/// Finished QoS 2 exchanges whose late repetitions are still recognised.
+const REMEMBERED: usize = 8;
+
+impl Client {
+    /// A node that collects its messages restarts `T_RETRY` with each of them [S 6.14].
+    pub(super) fn stay_awake(&mut self, now: Duration) {
+        let retry = self.identity.retry;
+        if self.state == State::Awake
+            && let Some(pending) = self.pending.get_mut(&Slot::Ping)
+        {
+            pending.due = now + retry;
+            pending.sendings = 1;
+        }
+    }
+
+    pub(super) fn downlink_register(
+        &mut self,
+        now: Duration,
+        topic_id: TopicId,
+        msg_id: MsgId,
+        name: &str,
+    ) {
+        if !matches!(self.state, State::Active | State::Awake) {
+            return;
+        }
+        self.stay_awake(now);
+        self.learn(topic_id, name);
+        let code = ReturnCode::Accepted;
+        self.say(
+            now,
+            Packet::RegAck {
+                topic_id,
+                msg_id,
+                code,
+            },
+        );
+    }
+
+    pub(super) fn downlink_publish(&mut self, now: Duration, publish: &Publish<'_>) {
+        if !matches!(self.state, State::Active | State::Awake) {
+            return;
+        }
+        self.stay_awake(now);
+        let (topic_id, msg_id) = (publish.topic.octets(), publish.msg_id);
+        if let Topic::Normal(id) = publish.topic
+            && !self.names.contains_key(&id)
+        {
+            let code = ReturnCode::InvalidTopicId;
+            self.say(
+                now,
+                Packet::PubAck {
+                    topic_id,
+                    msg_id,
+                    code,
+                },
+            );
+            return;
+        }
+        match publish.qos {
+            QoS::MinusOne | QoS::AtMostOnce => self.deliver(publish),
+            QoS::AtLeastOnce => {
+                self.deliver(publish);
+                let code = ReturnCode::Accepted;
+                self.say(
+                    now,
+                    Packet::PubAck {
+                        topic_id,
+                        msg_id,
+                        code,
+                    },
+                );
+            }
+            QoS::ExactlyOnce => {
+                let repeats_old = self.finished.contains(&msg_id);
+                if !repeats_old && self.received.insert(msg_id) {
+                    self.deliver(publish);
+                }
+                self.say(now, Packet::PubRec { msg_id });
+            }
+        }
+    }
+
+    /// The gateway released a QoS 2 message. A repetition may still be on its way.
+    pub(super) fn finish(&mut self, msg_id: MsgId) {
+        if self.received.remove(&msg_id) {
+            self.finished.push_back(msg_id);
+            if self.finished.len() > REMEMBERED {
+                self.finished.pop_front();
+            }
+        }
+    }
+
+    fn deliver(&mut self, publish: &Publish<'_>) {
+        self.events
+            .push_back(Event::Message(publish.data.to_vec(), publish.qos));
+    }
+}

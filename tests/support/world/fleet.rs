@@ -1,0 +1,268 @@
+//! Mixed fleets and their weather, drawn from a seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
+use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Network, Settings};
+use mqtt_sn_gateway::topics::{Pattern, Predefined};
+use mqtt_sn_gateway::wire::{QoS, TopicId};
+
+use crate::broker::Mood;
+use crate::device::{Attack, Attacker, Interest, Plan, Season, Subject};
+use crate::link::Impairment;
+use crate::transcript::Transcript;
+use crate::violation::Violation;
+use crate::world::{Act, Traffic, World};
+
+const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+const CALM: Duration = Duration::from_secs(3_600);
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// The first broken rule, if one was broken.
+    pub outcome: Result<(), Violation>,
+    /// Equal for two runs of one seed.
+    pub fingerprint: u64,
+    /// Datagrams and octets.
+    pub traffic: Traffic,
+    /// Messages published.
+    pub messages: usize,
+    /// Messages handed to an application.
+    pub delivered: u64,
+    /// The packets, if they were recorded.
+    pub transcript: Transcript,
+}
+
+/// Returns the gateway's settings in the World: a UDP link with forwarders, a radio link for short
+/// messages, pre-defined topics 1 and 2.
+pub fn settings() -> Settings {
+    let mut predefined = Predefined::default();
+    let topics = [(1, "predef/one"), (2, "predef/${client_id}")];
+    let topics: BTreeMap<TopicId, String> = topics
+        .into_iter()
+        .map(|(id, name)| (TopicId(id), name.to_owned()))
+        .collect();
+    predefined.insert(Pattern::new("*"), topics);
+    Settings {
+        advertise: None,
+        links: vec![
+            LinkSettings {
+                forwarders: vec![Network::Any],
+                ..LinkSettings::udp("udp")
+            },
+            LinkSettings {
+                max_message: 120,
+                ..LinkSettings::udp("radio")
+            },
+        ],
+        predefined: Arc::new(predefined),
+        ..Settings::default()
+    }
+}
+
+/// Runs the fleet of a seed through lively and calm times to its end.
+pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
+    let mut rng = Rng::with_seed(seed);
+    let mut world = World::new(settings(), seed);
+    world.transcript = transcript;
+    let lively = Duration::from_secs(rng.u64(300..2_400));
+    populate(&mut world, &mut rng, lively);
+    if rng.u8(..4) == 0 {
+        attack(&mut world, &mut rng);
+    }
+    if rng.u8(..3) == 0 {
+        misbehave(&mut world, &mut rng, lively);
+    }
+    chatter(&mut world, &mut rng, lively);
+    let outcome = live(&mut world, lively);
+    Report::of(world, outcome)
+}
+
+impl Report {
+    pub(crate) fn of(world: World, outcome: Result<(), Violation>) -> Self {
+        let messages = world.ledger.messages().count();
+        let ids = world.ledger.messages().map(|(id, _)| id);
+        let receipts = ids.flat_map(|id| world.ledger.receipts(id));
+        let delivered = receipts
+            .map(|(_, receipt)| u64::from(receipt.delivered))
+            .sum();
+        Self {
+            outcome,
+            fingerprint: world.transcript.fingerprint(),
+            traffic: world.traffic,
+            messages,
+            delivered,
+            transcript: world.transcript,
+        }
+    }
+}
+
+fn live(world: &mut World, lively: Duration) -> Result<(), Violation> {
+    world.run_for(lively)?;
+    world.schedule(world.now(), Act::Mood(Mood::default()));
+    world.schedule(world.now(), Act::Weather(Impairment::PERFECT));
+    world.enter(Season::Calm);
+    world.run_for(CALM)?;
+    // A sleeper takes so many messages a wake-up; who still makes progress gets more time.
+    let mut owed = usize::MAX;
+    while (1..owed).contains(&world.owed()) {
+        owed = world.owed();
+        world.run_for(CALM)?;
+    }
+    world.check_calm()?;
+    world.enter(Season::Over);
+    world.run_for(Duration::from_secs(600))?;
+    world.check_rest()
+}
+
+fn populate(world: &mut World, rng: &mut Rng, lively: Duration) {
+    let impairment = Impairment::draw(rng);
+    for number in 0..rng.usize(1..9) {
+        let plan = draw_plan(rng, number, lively);
+        world.add_device(plan, impairment);
+    }
+}
+
+fn draw_plan(rng: &mut Rng, number: usize, lively: Duration) -> Plan {
+    let client_id = format!("d{number}");
+    let behind_forwarder = rng.u8(..5) == 0;
+    let sleeps = rng.u8(..3) == 0;
+    let some = |rng: &mut Rng, one_in: u8| rng.u8(..one_in) == 0;
+    Plan {
+        link: LinkId(u16::from(!behind_forwarder && some(rng, 5))),
+        node: behind_forwarder.then(|| client_id.as_bytes().to_vec()),
+        clean: if sleeps { some(rng, 8) } else { rng.bool() },
+        keep_alive: [30, 60, 120, 300][rng.usize(..4)],
+        will: rng.bool(),
+        interests: draw_interests(rng, &client_id),
+        subjects: draw_subjects(rng, &client_id),
+        publish_every: (!some(rng, 4)).then(|| Duration::from_secs(rng.u64(2..90))),
+        payload: [0, 8, 40, 80][rng.usize(..4)],
+        sleep: sleeps.then(|| rng.u16(90..400)),
+        roams: some(rng, 5),
+        reboots: some(rng, 5),
+        stutters: some(rng, 6),
+        leaves: some(rng, 4),
+        rewrites_will: some(rng, 4),
+        fickle: some(rng, 4),
+        dies_at: some(rng, 8).then(|| lively.mul_f64(0.2 + 0.7 * rng.f64())),
+        starts_at: Duration::from_millis(rng.u64(..60_000)),
+        ..Plan::idle(&client_id)
+    }
+}
+
+fn draw_interests(rng: &mut Rng, client_id: &str) -> Vec<(Interest, QoS)> {
+    let candidates = [
+        Interest::Name(format!("cmd/{client_id}")),
+        Interest::Name("news/+".to_owned()),
+        Interest::Name("d/#".to_owned()),
+        Interest::Name("news/a".to_owned()),
+        Interest::Predefined(TopicId(1)),
+        Interest::Predefined(TopicId(2)),
+        Interest::Short(*b"sh"),
+    ];
+    candidates
+        .into_iter()
+        .filter_map(|interest| (rng.u8(..3) == 0).then(|| (interest, LEVELS[rng.usize(..3)])))
+        .collect()
+}
+
+fn draw_subjects(rng: &mut Rng, client_id: &str) -> Vec<(Subject, QoS)> {
+    let candidates = [
+        Subject::Name(format!("d/{client_id}/0")),
+        Subject::Name(format!("d/{client_id}/1")),
+        Subject::Name("news/d".to_owned()),
+        Subject::Predefined(TopicId(1), "predef/one".to_owned()),
+        Subject::Predefined(TopicId(2), format!("predef/{client_id}")),
+        Subject::Short(*b"sh"),
+    ];
+    candidates
+        .into_iter()
+        .filter_map(|subject| rng.bool().then(|| (subject, LEVELS[rng.usize(..3)])))
+        .collect()
+}
+
+/// Other clients of the broker publish to the devices.
+fn chatter(world: &mut World, rng: &mut Rng, lively: Duration) {
+    let every = [3, 20, 60, 200][rng.usize(..4)];
+    let mut at = Duration::from_secs(20);
+    while at < lively {
+        let device = rng.usize(..8);
+        let topic = match rng.u8(..6) {
+            0 => format!("cmd/d{device}"),
+            1 => format!("predef/d{device}"),
+            2 => "predef/one".to_owned(),
+            3 => "sh".to_owned(),
+            4 => "news/a".to_owned(),
+            _ => format!("news/{}", rng.u8(..4)),
+        };
+        let retain = rng.u8(..10) == 0;
+        let act = Act::Publish(topic, LEVELS[rng.usize(..3)], retain, rng.usize(..60));
+        for _ in 0..[1, 1, 1, 30][rng.usize(..4)] {
+            world.schedule(at, act.clone());
+        }
+        at += Duration::from_secs(rng.u64(1..=every));
+    }
+}
+
+/// The broker has bad moments.
+fn misbehave(world: &mut World, rng: &mut Rng, lively: Duration) {
+    for _ in 0..rng.usize(1..6) {
+        let at = lively.mul_f64(rng.f64());
+        let until = at + Duration::from_secs(rng.u64(1..90));
+        let mood = Mood::default();
+        let act = match rng.u8(..7) {
+            0 => Act::Mood(Mood {
+                refuse: Some(ConnectReturnCode::ServerUnavailable),
+                ..mood
+            }),
+            1 => Act::Mood(Mood {
+                stalled: true,
+                ..mood
+            }),
+            2 => Act::Mood(Mood {
+                vanished: true,
+                ..mood
+            }),
+            3 => Act::Mood(Mood {
+                eager: true,
+                ..mood
+            }),
+            4 => Act::Mood(Mood { mute: true, ..mood }),
+            5 => Act::Babble(
+                rng.usize(..100),
+                (0..rng.usize(1..40)).map(|_| rng.u8(..)).collect(),
+            ),
+            _ => Act::Cut(rng.usize(..100)),
+        };
+        if matches!(act, Act::Babble(..)) {
+            // Garbage may have swallowed what was sent after it.
+            world.schedule(at + Duration::from_secs(5), Act::CutAll);
+        }
+        if matches!(act, Act::Mood(_)) {
+            world.schedule(until, Act::Mood(mood));
+        }
+        if matches!(act, Act::Mood(Mood { mute: true, .. })) {
+            // TCP loses no acknowledgement; a broker that swallowed some has crashed.
+            world.schedule(until, Act::CutAll);
+        }
+        world.schedule(at, act);
+    }
+}
+
+fn attack(world: &mut World, rng: &mut Rng) {
+    for _ in 0..rng.usize(1..4) {
+        let attack = Attack::ALL[rng.usize(..Attack::ALL.len())];
+        let victim = (attack == Attack::Spoof).then(|| "d0".to_owned());
+        let index = world.add_attacker(Attacker::new(attack, victim, rng.u64(..)));
+        let every = Duration::from_millis([500, 2_000, 9_000][rng.usize(..3)]);
+        world.schedule(
+            Duration::from_secs(rng.u64(..200)),
+            Act::Strike(index, every),
+        );
+    }
+}

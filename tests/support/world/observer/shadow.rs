@@ -1,0 +1,442 @@
+//! One session as the specification says it must be, seen from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mqtt_sn_gateway::gateway::{LinkSettings, Peer, Settings};
+use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+
+use super::exchange::{Exchange, Kind};
+use super::{name_of, plain_name};
+use crate::ledger::{Confirmed, Ledger, MessageId};
+use crate::violation::Rule;
+
+type Verdict = Option<(Rule, String)>;
+
+/// What the node does, as far as the gateway can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Active,
+    Asleep,
+    Awake,
+}
+
+/// What a DISCONNECT of the gateway answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wish {
+    #[default]
+    Nothing,
+    Sleep,
+    Leave,
+}
+
+/// The session of one client.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    pub(super) client: String,
+    pub(super) peer: Option<Peer>,
+    pub(super) mode: Mode,
+    over: bool,
+    connected_at: Duration,
+    heard_since_connect: bool,
+    wants: Wish,
+    pub(super) left_at: Option<Duration>,
+    hopeless: BTreeSet<String>,
+    told: BTreeMap<TopicId, String>,
+    names: BTreeMap<TopicId, String>,
+    offered: BTreeMap<MsgId, (TopicId, String)>,
+    registers: BTreeMap<MsgId, String>,
+    subscribes: BTreeMap<MsgId, Option<String>>,
+    uplink: BTreeMap<MsgId, (Vec<u8>, QoS)>,
+    exchange: Option<Exchange>,
+    begun: BTreeMap<Vec<u8>, MsgId>,
+}
+
+impl Shadow {
+    pub(super) fn new(client: &str) -> Self {
+        Self {
+            client: client.to_owned(),
+            peer: None,
+            mode: Mode::Active,
+            over: false,
+            connected_at: Duration::ZERO,
+            heard_since_connect: false,
+            wants: Wish::Nothing,
+            left_at: None,
+            hopeless: BTreeSet::new(),
+            told: BTreeMap::new(),
+            names: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            registers: BTreeMap::new(),
+            subscribes: BTreeMap::new(),
+            uplink: BTreeMap::new(),
+            exchange: None,
+            begun: BTreeMap::new(),
+        }
+    }
+
+    /// The gateway accepted the client's CONNECT.
+    pub(super) fn connect(&mut self, now: Duration, peer: &Peer, clean: bool) {
+        let lived = self.peer.as_ref() == Some(peer);
+        let slept = lived && self.mode != Mode::Active;
+        let repeated = lived
+            && self.mode == Mode::Active
+            && !self.heard_since_connect
+            && now - self.connected_at <= Duration::from_secs(60);
+        // I-01: a node that wakes up with its session still knows its ids.
+        let resumed = slept && !clean;
+        if clean && !repeated {
+            *self = Self::new(&self.client);
+        } else if !resumed && !repeated {
+            self.told.clear();
+            self.offered.clear();
+        }
+        self.peer = Some(peer.clone());
+        self.mode = Mode::Active;
+        self.over = false;
+        self.connected_at = now;
+        self.heard_since_connect = false;
+        self.wants = Wish::Nothing;
+        self.left_at = None;
+        self.hopeless.clear();
+        self.prompt();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.suspend();
+        }
+    }
+
+    /// The gateway sent DISCONNECT; returns whether the session goes on, asleep or untouched.
+    pub(super) fn fall_asleep(&mut self, now: Duration) -> bool {
+        match std::mem::take(&mut self.wants) {
+            Wish::Sleep => {}
+            Wish::Leave => {
+                self.left_at = Some(now);
+                return false;
+            }
+            Wish::Nothing => return false,
+        }
+        self.mode = Mode::Asleep;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.suspend();
+        }
+        true
+    }
+
+    /// The gateway ended the session.
+    pub(super) fn end(&mut self) {
+        self.peer = None;
+        self.over = true;
+    }
+
+    /// Whether the gateway ended the session; one without a peer may still wake up somewhere.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn end_of_flush(&mut self) {
+        if self.mode == Mode::Awake {
+            self.mode = Mode::Asleep;
+            if let Some(exchange) = &mut self.exchange {
+                exchange.suspend();
+            }
+        }
+    }
+
+    /// The node did something on which the gateway may repeat at once.
+    pub(super) fn prompt(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.prompt();
+        }
+    }
+
+    /// A packet of the node reaches the gateway.
+    pub(super) fn hear(&mut self, now: Duration, packet: &Packet<'_>, ledger: &mut Ledger) {
+        if !matches!(packet, Packet::Connect { .. }) {
+            self.heard_since_connect = true;
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.heard();
+        }
+        match *packet {
+            Packet::PingReq { .. } => {
+                if self.mode != Mode::Active {
+                    self.mode = Mode::Awake;
+                    self.prompt();
+                }
+            }
+            Packet::Disconnect {
+                duration: Some(1..),
+            } => self.wants = Wish::Sleep,
+            Packet::Disconnect { .. } => self.wants = Wish::Leave,
+            Packet::Register {
+                msg_id, topic_name, ..
+            } => {
+                self.registers.insert(msg_id, topic_name.to_owned());
+            }
+            Packet::Subscribe { msg_id, filter, .. } => {
+                self.subscribes.insert(msg_id, plain_name(&filter));
+            }
+            Packet::Publish(publish) if publish.qos >= QoS::AtLeastOnce => {
+                self.uplink
+                    .insert(publish.msg_id, (publish.data.to_vec(), publish.qos));
+            }
+            Packet::RegAck { msg_id, code, .. } => self.hear_regack(msg_id, code),
+            Packet::PubAck {
+                topic_id,
+                msg_id,
+                code,
+            } => self.hear_puback(topic_id, msg_id, code, ledger),
+            Packet::PubRec { msg_id } => {
+                if let Some(exchange) = &mut self.exchange
+                    && exchange.receive(msg_id, now)
+                {
+                    let payload = exchange.payload().to_vec();
+                    self.confirm(&payload, ledger);
+                }
+            }
+            Packet::PubComp { msg_id } => {
+                if let Some(exchange) = self
+                    .exchange
+                    .take_if(|exchange| exchange.is_released(msg_id))
+                {
+                    self.begun.remove(exchange.payload());
+                }
+            }
+            Packet::Connect { .. }
+            | Packet::WillTopic(_)
+            | Packet::WillMsg { .. }
+            | Packet::Publish(_)
+            | Packet::PubRel { .. }
+            | Packet::Unsubscribe { .. }
+            | Packet::PingResp
+            | Packet::WillTopicUpd(_)
+            | Packet::WillMsgUpd { .. }
+            | Packet::SearchGw { .. }
+            | Packet::GwInfo { .. }
+            | Packet::Advertise { .. }
+            | Packet::ConnAck { .. }
+            | Packet::WillTopicReq
+            | Packet::WillMsgReq
+            | Packet::SubAck { .. }
+            | Packet::UnsubAck { .. }
+            | Packet::WillTopicResp { .. }
+            | Packet::WillMsgResp { .. } => {}
+        }
+    }
+
+    fn hear_regack(&mut self, msg_id: MsgId, code: ReturnCode) {
+        let Some(_) = self
+            .exchange
+            .take_if(|exchange| exchange.is_register(msg_id))
+        else {
+            return;
+        };
+        if let Some((id, name)) = self.offered.remove(&msg_id)
+            && code.is_accepted()
+        {
+            self.told.insert(id, name);
+        }
+    }
+
+    fn hear_puback(
+        &mut self,
+        topic_id: TopicId,
+        msg_id: MsgId,
+        code: ReturnCode,
+        ledger: &mut Ledger,
+    ) {
+        if code == ReturnCode::InvalidTopicId {
+            self.told.remove(&topic_id);
+        }
+        let Some(exchange) = self
+            .exchange
+            .take_if(|exchange| exchange.is_publish(msg_id))
+        else {
+            return;
+        };
+        let payload = exchange.payload().to_vec();
+        match code {
+            ReturnCode::Accepted => {
+                self.begun.remove(&payload);
+                self.confirm(&payload, ledger);
+            }
+            ReturnCode::InvalidTopicId | ReturnCode::Congestion => self.give_up(&payload, ledger),
+            ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+                self.begun.remove(&payload);
+                self.give_up(&payload, ledger);
+            }
+        }
+    }
+
+    fn confirm(&self, payload: &[u8], ledger: &mut Ledger) {
+        if let Some(receipt) =
+            MessageId::of(payload).and_then(|id| ledger.receipt(&self.client, id))
+        {
+            receipt.confirmed = true;
+        }
+    }
+
+    fn give_up(&self, payload: &[u8], ledger: &mut Ledger) {
+        if let Some(receipt) =
+            MessageId::of(payload).and_then(|id| ledger.receipt(&self.client, id))
+        {
+            receipt.given_up = true;
+        }
+    }
+
+    /// Whether the gateway may start something towards the node now.
+    pub(super) fn may_send(&self) -> Verdict {
+        (self.mode == Mode::Asleep).then(|| (Rule::LetSleep, "the node sleeps".to_owned()))
+    }
+
+    /// The gateway offers an id for a name.
+    pub(super) fn offer(&mut self, id: TopicId, msg_id: MsgId, name: &str) -> Verdict {
+        self.offered.insert(msg_id, (id, name.to_owned()));
+        self.name_for_good(id, name)
+    }
+
+    fn name_for_good(&mut self, id: TopicId, name: &str) -> Verdict {
+        let known = self.names.entry(id).or_insert_with(|| name.to_owned());
+        (known != name).then(|| (Rule::ToldId, format!("id {id} already stands for {known}")))
+    }
+
+    /// The gateway answers the node's REGISTER.
+    pub(super) fn tell_registered(&mut self, id: TopicId, msg_id: MsgId) -> Verdict {
+        let Some(name) = self.registers.get(&msg_id).cloned() else {
+            return Some((
+                Rule::Form,
+                "the node registered nothing with this MsgId".to_owned(),
+            ));
+        };
+        self.told.insert(id, name.clone());
+        self.name_for_good(id, &name)
+    }
+
+    /// Returns the filter the node asked for, if it was a name.
+    pub(super) fn asked_filter(&self, msg_id: MsgId) -> Option<String> {
+        self.subscribes.get(&msg_id).cloned().flatten()
+    }
+
+    /// The gateway answers the node's SUBSCRIBE.
+    pub(super) fn tell_subscribed(&mut self, id: TopicId, filter: Option<String>) -> Verdict {
+        let filter = filter?;
+        let wildcard = filter.contains(['+', '#']);
+        if wildcard != (id == TopicId::NONE) {
+            return Some((Rule::Form, format!("id {id} for the filter {filter}")));
+        }
+        if wildcard {
+            return None;
+        }
+        self.told.insert(id, filter.clone());
+        self.name_for_good(id, &filter)
+    }
+
+    /// Whether the node can know what the PUBLISH is about, and whether it is about that.
+    pub(super) fn topic_is_known(
+        &self,
+        publish: &Publish<'_>,
+        ledger: &Ledger,
+        settings: &Settings,
+    ) -> Verdict {
+        let name = match publish.topic {
+            Topic::Normal(id) => self.told.get(&id).cloned(),
+            Topic::Predefined(id) => settings.predefined.name(&self.client, id),
+            Topic::Short(octets) => std::str::from_utf8(&octets).ok().map(str::to_owned),
+        };
+        let Some(name) = name else {
+            return Some((Rule::ToldId, "the node was not told this id".to_owned()));
+        };
+        let message = MessageId::of(publish.data).and_then(|id| ledger.message(id))?;
+        (message.topic != name && !message.forged).then(|| {
+            let what = format!(
+                "{} of topic {} as {name}",
+                name_of(publish.data),
+                message.topic
+            );
+            (Rule::ToldId, what)
+        })
+    }
+
+    /// The gateway sends REGISTER, PUBLISH of QoS 1 or 2, or PUBREL: new or repeated.
+    pub(super) fn exchange(
+        &mut self,
+        now: Duration,
+        kind: Kind,
+        msg_id: MsgId,
+        dup: bool,
+        link: &LinkSettings,
+        ledger: &mut Ledger,
+    ) -> Verdict {
+        if let Some(running) = &mut self.exchange {
+            if running.is_same(&kind, msg_id) {
+                return running.repeat(now, dup, link);
+            }
+            if matches!(kind, Kind::Release) {
+                // An answer to a PUBREC that fits no exchange: it helps the node to finish.
+                return None;
+            }
+            if let Some(verdict) = running.may_be_left(now, link) {
+                return Some((Rule::OneExchange, format!("{verdict} is not finished")));
+            }
+            let payload = running.payload().to_vec();
+            self.hopeless.extend(running.topic().map(str::to_owned));
+            self.give_up(&payload, ledger);
+        }
+        let verdict = self.dup_is_right(&kind, msg_id, dup);
+        if !matches!(kind, Kind::Release) {
+            self.exchange = Some(Exchange::begin(now, kind, msg_id));
+        }
+        verdict
+    }
+
+    /// Whether the gateway has done for a message what it can.
+    pub(super) fn may_drop(
+        &self,
+        now: Duration,
+        id: MessageId,
+        topic: &str,
+        link: &LinkSettings,
+    ) -> bool {
+        let exhausted = self.exchange.as_ref().is_some_and(|exchange| {
+            let concerned =
+                exchange.topic() == Some(topic) || MessageId::of(exchange.payload()) == Some(id);
+            concerned && exchange.may_be_left(now, link).is_none()
+        });
+        exhausted || self.hopeless.contains(topic)
+    }
+
+    fn dup_is_right(&mut self, kind: &Kind, msg_id: MsgId, dup: bool) -> Verdict {
+        let Kind::Publish(payload, _) = kind else {
+            return None;
+        };
+        let before = self.begun.insert(payload.clone(), msg_id);
+        match before {
+            None if dup => Some((Rule::Dup, "DUP on a first sending".to_owned())),
+            Some(_) if !dup => Some((Rule::Dup, "a repetition without DUP".to_owned())),
+            Some(before) if before != msg_id => Some((
+                Rule::Dup,
+                format!("a repetition of MsgId {before} with another"),
+            )),
+            None | Some(_) => None,
+        }
+    }
+
+    /// Returns how far the broker has confirmed the node's message with this `MsgId`, and books that
+    /// the node now relies on it.
+    pub(super) fn uplink_confirmed(&self, msg_id: MsgId, ledger: &mut Ledger) -> Option<Confirmed> {
+        let (payload, _) = self.uplink.get(&msg_id)?;
+        let Some(message) = MessageId::of(payload).and_then(|id| ledger.message_mut(id)) else {
+            return Some(Confirmed::Completed);
+        };
+        message.acknowledged = true;
+        Some(message.confirmed)
+    }
+
+    /// Like [`Self::uplink_confirmed`]; `None` when the node published nothing with it.
+    pub(super) fn uplink_released(&self, msg_id: MsgId, ledger: &mut Ledger) -> Option<Confirmed> {
+        let (_, qos) = self.uplink.get(&msg_id)?;
+        (*qos == QoS::ExactlyOnce)
+            .then(|| self.uplink_confirmed(msg_id, ledger))
+            .flatten()
+    }
+}

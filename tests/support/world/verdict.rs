@@ -1,0 +1,275 @@
+//! End to end: each message from its publisher to its readers, each Will, and what is left at the end.
+
+use std::time::Duration;
+
+use mqtt_sn_gateway::wire::QoS;
+
+use crate::broker::Effect;
+use crate::device::State;
+use crate::ledger::MessageId;
+use crate::violation::{Rule, Violation};
+use crate::world::World;
+
+impl World {
+    /// The application of a device got a message.
+    pub(crate) fn check_delivery(&mut self, index: usize, payload: &[u8], qos: QoS) {
+        let Some(id) = MessageId::of(payload) else {
+            return;
+        };
+        let client = self.devices[index].device.plan.client_id.clone();
+        let (times, overtaken) = self.ledger.deliver(&client, id, qos);
+        let Some(message) = self.ledger.message(id) else {
+            return;
+        };
+        if message.retained || self.devices[index].device.victim {
+            return;
+        }
+        let (sent_at, copies) = (message.sent_at, message.copies.max(1));
+        let rebooted = self.devices[index]
+            .rebooted_at
+            .is_some_and(|at| at >= sent_at);
+        if times > copies && qos == QoS::ExactlyOnce && !rebooted {
+            let what = format!("the application got {id} {times} times");
+            self.accuse(Rule::ExactlyOnce, Some(&client), what);
+        }
+        if overtaken {
+            self.accuse(
+                Rule::Order,
+                Some(&client),
+                format!("{id} came after a later message of its topic"),
+            );
+        }
+    }
+
+    /// The broker did, or saw, something.
+    pub(crate) fn check_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(..) | Effect::Close(_) | Effect::Wake(..) => {}
+            Effect::Arrived {
+                client,
+                message,
+                topic,
+            } => self.check_arrival(&client, message, &topic),
+            Effect::Owed(client, id) => self.ledger.owe(&client, id),
+            Effect::Settled(client, id) => self.check_settled(&client, id),
+            Effect::Forgotten(client) => self.ledger.forget(&client),
+            Effect::Will(client, id) => self.check_will(&client, id),
+            Effect::Left(client) => self.note("broker", &[], || format!("{client} leaves")),
+            Effect::Wrong(client, what) => self.accuse(Rule::Mqtt, client.as_deref(), what),
+        }
+    }
+
+    fn check_arrival(&mut self, client: &str, id: Option<MessageId>, topic: &str) {
+        if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
+            message.copies += 1;
+        }
+        let Some(index) = self.clients.get(client).copied() else {
+            return;
+        };
+        let Some(message) = id.and_then(|id| self.ledger.message(id)) else {
+            return;
+        };
+        let Some(id) = id else {
+            return;
+        };
+        if self.devices[index].device.victim {
+            return;
+        }
+        if message.topic != topic {
+            let what = format!(
+                "{id} of topic {} reached the broker as {topic}",
+                message.topic
+            );
+            self.accuse(Rule::ToldId, Some(client), what);
+            return;
+        }
+        let (qos, sent_at) = (message.qos, message.sent_at);
+        let (times, overtaken) = self.ledger.arrive(id);
+        let placed = &self.devices[index];
+        // With a clean session the broker forgets a half-done QoS 2 exchange when its connection breaks.
+        let forgotten = placed.device.plan.clean && placed.upset_at.is_some_and(|at| at >= sent_at);
+        if times > 1 && qos == QoS::ExactlyOnce && !forgotten {
+            self.accuse(
+                Rule::ExactlyOnce,
+                Some(client),
+                format!("{id} reached the broker {times} times"),
+            );
+        }
+        if overtaken {
+            self.accuse(
+                Rule::Order,
+                Some(client),
+                format!("{id} reached the broker after a later one"),
+            );
+        }
+    }
+
+    fn check_settled(&mut self, client: &str, id: MessageId) {
+        self.ledger.settle(client, id);
+        let Some(index) = self.clients.get(client).copied() else {
+            return;
+        };
+        let Some(message) = self.ledger.message(id) else {
+            return;
+        };
+        let topic = message.topic.clone();
+        let placed = &self.devices[index];
+        if placed.device.victim || placed.device.dead {
+            return;
+        }
+        let known = self
+            .ledger
+            .receipt(client, id)
+            .is_some_and(|receipt| receipt.confirmed || receipt.given_up);
+        if !known && !self.observer.may_drop(self.clock.now(), client, id, &topic) {
+            let what = format!("{id} is acknowledged, but the node has not acknowledged it");
+            self.accuse(Rule::NodeFirst, Some(client), what);
+        }
+    }
+
+    fn check_will(&mut self, client: &str, id: Option<MessageId>) {
+        self.note("broker", &[], || format!("publishes the Will of {client}"));
+        let Some(index) = self.clients.get(client).copied() else {
+            return;
+        };
+        let placed = &mut self.devices[index];
+        if placed.device.victim {
+            return;
+        }
+        placed.wills += u32::from(placed.lost_at.is_some());
+        let upset = placed.upset_at;
+        if let Some(left_at) = self.observer.left_at(client)
+            && upset.is_none_or(|at| at + Duration::from_secs(120) < left_at)
+        {
+            let what = format!(
+                "published after the DISCONNECT at {:.3} s",
+                left_at.as_secs_f64()
+            );
+            self.accuse(Rule::Will, Some(client), what);
+        }
+        if id.is_none() {
+            self.accuse(
+                Rule::Will,
+                Some(client),
+                "a Will the node never wrote".to_owned(),
+            );
+        }
+    }
+
+    /// Returns how many messages the broker holds for the devices that live.
+    pub fn owed(&self) -> usize {
+        self.devices
+            .iter()
+            .filter(|placed| !placed.device.dead && !placed.device.victim)
+            .map(|placed| self.ledger.owed(&placed.device.plan.client_id).len())
+            .sum()
+    }
+
+    /// Checks that nothing is owed any more: to be called after calm weather and a calm season long
+    /// enough for every device to connect, wake up and collect.
+    ///
+    /// # Errors
+    /// The first message that did not arrive, device that is not connected, or Will that is missing.
+    pub fn check_calm(&mut self) -> Result<(), Violation> {
+        for index in 0..self.devices.len() {
+            let placed = &self.devices[index];
+            let client = placed.device.plan.client_id.clone();
+            if placed.device.victim {
+                continue;
+            }
+            if placed.device.dead {
+                self.check_testament(index);
+                continue;
+            }
+            let state = placed.device.client.state;
+            if matches!(state, State::Disconnected | State::Connecting) {
+                self.accuse(
+                    Rule::Delivery,
+                    Some(&client),
+                    format!("the node is {state:?} in calm weather"),
+                );
+            }
+            if !self.devices[index].device.is_done() && state == State::Active {
+                self.accuse(
+                    Rule::Delivery,
+                    Some(&client),
+                    "the node still waits for answers".to_owned(),
+                );
+            }
+            if let Some(id) = self.ledger.owed(&client).first() {
+                self.accuse(
+                    Rule::Delivery,
+                    Some(&client),
+                    format!("{id} never reached the node"),
+                );
+            }
+        }
+        self.verdict()
+    }
+
+    fn check_testament(&mut self, index: usize) {
+        let placed = &self.devices[index];
+        let Some(lost_at) = placed.lost_at else {
+            return;
+        };
+        let plan = &placed.device.plan;
+        let undisturbed = self
+            .troubled_at
+            .is_none_or(|at| at + Duration::from_secs(120) < lost_at);
+        let supervised = plan.keep_alive > 0;
+        if plan.will
+            && undisturbed
+            && supervised
+            && placed.device.testament.is_some()
+            && placed.wills != 1
+        {
+            let (client, wills) = (plan.client_id.clone(), placed.wills);
+            let what = format!("published {wills} times after the node vanished");
+            self.accuse(Rule::Will, Some(&client), what);
+        }
+    }
+
+    /// Checks that nothing is left: to be called some time after [`Season::Over`](crate::Season::Over).
+    ///
+    /// # Errors
+    /// The first session, connection or timer that should be gone.
+    pub fn check_rest(&mut self) -> Result<(), Violation> {
+        for index in 0..self.devices.len() {
+            let placed = &self.devices[index];
+            let client = placed.device.plan.client_id.clone();
+            if !placed.device.dead && self.observer.is_connected(&client) {
+                self.accuse(Rule::Rest, Some(&client), "still connected".to_owned());
+            }
+        }
+        // The gateway's own connection stays.
+        let own = self.broker.strangers(&self.clients);
+        let mut held = self.tcp.held();
+        held.retain(|conn| !own.contains(conn));
+        if !held.is_empty() {
+            self.accuse(
+                Rule::Rest,
+                None,
+                format!("connections to the broker are still open: {held:?}"),
+            );
+        }
+        // Its own connection is all that keeps it busy.
+        let (before, minutes) = (self.wakes, 10);
+        self.run_for(Duration::from_secs(60 * minutes))?;
+        let wakes = self.wakes - before;
+        if wakes > minutes {
+            self.accuse(
+                Rule::Rest,
+                None,
+                format!("woken up {wakes} times in {minutes} minutes"),
+            );
+        }
+        self.verdict()
+    }
+
+    fn verdict(&mut self) -> Result<(), Violation> {
+        match self.violations.is_empty() {
+            true => Ok(()),
+            false => Err(self.violations.remove(0)),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the World does to its inhabitants: bad moments of the broker, attacks, weather.
+
+use mqtt_sn_gateway::gateway::LinkId;
+
+use super::{Act, Happening, World};
+use crate::device::{AttackOrigin, Season};
+
+impl World {
+    pub(super) fn act(&mut self, act: Act) {
+        let now = self.now();
+        match act {
+            Act::Mood(mood) => {
+                self.note("-", &[], || format!("broker: {mood:?}"));
+                self.trouble();
+                self.broker.set_mood(now, mood);
+            }
+            Act::Cut(pick) => {
+                let connections = self.broker.connections();
+                if !connections.is_empty() {
+                    let conn = connections[pick % connections.len()];
+                    self.note("-", &[], || format!("broker: cuts connection {}", conn.0));
+                    self.trouble();
+                    self.broker.cut(now, conn);
+                }
+            }
+            Act::CutAll => {
+                self.note("-", &[], || "broker: cuts every connection".to_owned());
+                self.trouble();
+                for conn in self.broker.connections() {
+                    self.broker.cut(now, conn);
+                }
+            }
+            Act::Babble(pick, octets) => {
+                let connections = self.broker.connections();
+                if !connections.is_empty() {
+                    let conn = connections[pick % connections.len()];
+                    self.note("-", &octets, || {
+                        format!("broker: garbage on connection {}", conn.0)
+                    });
+                    self.trouble();
+                    self.broker.babble(conn, octets);
+                }
+            }
+            Act::Publish(topic, qos, retain, size) => {
+                let id = self.ledger.publish(None, &topic, qos, now);
+                if retain && let Some(message) = self.ledger.message_mut(id) {
+                    message.retained = true;
+                }
+                self.note("-", &[], || format!("broker: {id} on {topic} at QoS {qos}"));
+                self.broker.publish(
+                    now,
+                    &topic,
+                    id.payload(size),
+                    qos.level().unsigned_abs(),
+                    retain,
+                );
+            }
+            Act::Strike(index, every) => {
+                if self.season == Season::Lively {
+                    self.strike(index);
+                    self.schedule(now + every, Act::Strike(index, every));
+                }
+            }
+            Act::Weather(impairment) => {
+                for placed in &mut self.devices {
+                    placed.up.impairment = impairment;
+                    placed.down.impairment = impairment;
+                }
+            }
+        }
+        self.follow_broker();
+    }
+
+    /// From now on the broker's side may have broken anything.
+    pub(super) fn trouble(&mut self) {
+        let now = self.now();
+        self.troubled_at = Some(now);
+        for placed in &mut self.devices {
+            placed.upset_at = Some(now);
+        }
+    }
+
+    pub(crate) fn strike(&mut self, index: usize) {
+        let (attacker, own) = &mut self.attackers[index];
+        let (origin, octets) = attacker.strike(&self.overheard);
+        let from = match origin {
+            AttackOrigin::Own => own.clone(),
+            AttackOrigin::Fresh => self.new_peer(LinkId(0), None),
+            AttackOrigin::Victim => {
+                let victim = attacker
+                    .victim
+                    .as_ref()
+                    .and_then(|victim| self.clients.get(victim));
+                let Some(victim) = victim else {
+                    return;
+                };
+                self.devices[*victim].peer.clone()
+            }
+        };
+        self.agenda
+            .enter(self.clock.now(), Happening::Uplink(from, octets));
+    }
+}

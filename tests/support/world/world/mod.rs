@@ -1,0 +1,385 @@
+//! The loop: what happens next, to whom, and what follows from it.
+
+mod acts;
+mod air;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Output, Peer, Route, Settings};
+use mqtt_sn_gateway::upstream::ConnId;
+use mqtt_sn_gateway::wire::QoS;
+
+use crate::broker::{Broker, Mood};
+use crate::clock::{Agenda, Clock};
+use crate::device::{Attacker, Deed, Device, Plan, Season};
+use crate::ledger::{Ledger, MessageId};
+use crate::link::{Direction, Impairment};
+use crate::observer::Observer;
+use crate::tcp::{Piece, Tcp};
+use crate::transcript::Transcript;
+use crate::violation::{Rule, Violation};
+
+/// Outputs the gateway may give for one input; far more than any honest one needs.
+const OUTPUTS_MAX: usize = 100_000;
+/// Wake-ups and packets in one second of virtual time; beyond it the run is a livelock.
+const STEPS_PER_SECOND: u64 = 200_000;
+
+/// Something the World does at a given time.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// The broker changes its behaviour.
+    Mood(Mood),
+    /// The broker's side breaks one connection, picked by this number.
+    Cut(usize),
+    /// The broker's side breaks every connection, as a crash does.
+    CutAll,
+    /// The broker's side sends octets that are not MQTT on one connection, picked by this number.
+    Babble(usize, Vec<u8>),
+    /// Another client of the broker publishes: topic, quality of service, retain, payload size.
+    Publish(String, QoS, bool, usize),
+    /// An attacker strikes, and will again after this time.
+    Strike(usize, Duration),
+    /// Every link becomes like this.
+    Weather(Impairment),
+}
+
+#[derive(Debug)]
+enum Happening {
+    Uplink(Peer, Vec<u8>),
+    Downlink(Peer, Vec<u8>),
+    Device(usize),
+    Stream(ConnId, Piece),
+    Broker(ConnId),
+    Act(Act),
+}
+
+/// Packets and octets between the nodes and the gateway, as sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams the devices sent.
+    pub up: u64,
+    /// Datagrams the gateway sent.
+    pub down: u64,
+    /// Octets of all of them.
+    pub octets: u64,
+}
+
+/// A device in its place.
+pub(crate) struct Placed {
+    pub(crate) device: Device,
+    pub(crate) peer: Peer,
+    /// When it last forgot everything.
+    pub(crate) rebooted_at: Option<Duration>,
+    /// When the broker's side last broke its connection.
+    pub(crate) upset_at: Option<Duration>,
+    /// When it vanished, if it was connected then.
+    pub(crate) lost_at: Option<Duration>,
+    /// How often its Will was published since.
+    pub(crate) wills: u32,
+    up: Direction,
+    down: Direction,
+    route: Route,
+    scheduled: Option<Duration>,
+}
+
+/// The World.
+pub struct World {
+    /// The books.
+    pub ledger: Ledger,
+    /// The broker.
+    pub broker: Broker,
+    /// What happened.
+    pub transcript: Transcript,
+    /// How much was sent.
+    pub traffic: Traffic,
+    pub(crate) settings: Settings,
+    pub(crate) gateway: Gateway,
+    pub(crate) observer: Observer,
+    pub(crate) devices: Vec<Placed>,
+    pub(crate) clock: Clock,
+    pub(crate) tcp: Tcp,
+    pub(crate) troubled_at: Option<Duration>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) clients: BTreeMap<String, usize>,
+    attackers: Vec<(Attacker, Peer)>,
+    rng: Rng,
+    agenda: Agenda<Happening>,
+    places: BTreeMap<Peer, usize>,
+    overheard: Vec<u8>,
+    next_address: u32,
+    /// How often the gateway asked to be woken up, and was.
+    pub(crate) wakes: u64,
+    second: u64,
+    steps: u64,
+    season: Season,
+}
+
+impl World {
+    /// Makes a World without devices.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        Self {
+            ledger: Ledger::default(),
+            broker: Broker::default(),
+            transcript: Transcript::silent(),
+            traffic: Traffic::default(),
+            gateway: Gateway::new(settings.clone(), rng.u64(..)),
+            observer: Observer::new(&settings),
+            settings,
+            devices: Vec::new(),
+            clock: Clock::start(),
+            tcp: Tcp::default(),
+            troubled_at: None,
+            violations: Vec::new(),
+            clients: BTreeMap::new(),
+            attackers: Vec::new(),
+            rng,
+            agenda: Agenda::default(),
+            places: BTreeMap::new(),
+            overheard: vec![2, 0x16],
+            next_address: 0,
+            wakes: 0,
+            second: 0,
+            steps: 0,
+            season: Season::Lively,
+        }
+    }
+
+    /// Returns the virtual time.
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Puts a device into the World, on a link that does this in both directions.
+    pub fn add_device(&mut self, plan: Plan, impairment: Impairment) -> usize {
+        let index = self.devices.len();
+        let peer = self.new_peer(plan.link, plan.node.as_deref());
+        self.places.insert(peer.clone(), index);
+        self.clients.insert(plan.client_id.clone(), index);
+        let seed = self.rng.u64(..);
+        self.devices.push(Placed {
+            device: Device::new(plan, seed),
+            peer,
+            rebooted_at: None,
+            upset_at: None,
+            lost_at: None,
+            wills: 0,
+            up: Direction::new(impairment),
+            down: Direction::new(impairment),
+            route: Route::default(),
+            scheduled: None,
+        });
+        self.look_after(index);
+        index
+    }
+
+    /// Puts an attacker into the World; it strikes whenever an [`Act::Strike`] says so.
+    pub fn add_attacker(&mut self, attacker: Attacker) -> usize {
+        if let Some(index) = attacker
+            .victim
+            .as_ref()
+            .and_then(|victim| self.clients.get(victim))
+        {
+            self.devices[*index].device.victim = true;
+        }
+        let peer = self.new_peer(LinkId(0), None);
+        self.attackers.push((attacker, peer));
+        self.attackers.len() - 1
+    }
+
+    /// Returns a device.
+    pub fn device(&self, index: usize) -> &Device {
+        &self.devices[index].device
+    }
+
+    /// Has a device publish.
+    pub fn publish_from(&mut self, index: usize, subject: crate::Subject, qos: QoS) -> MessageId {
+        let now = self.now();
+        let id = self.devices[index]
+            .device
+            .publish(now, subject, qos, &mut self.ledger);
+        self.agenda.enter(now, Happening::Device(index));
+        self.devices[index].scheduled = Some(now);
+        id
+    }
+
+    /// Has a device reboot or move.
+    pub(crate) fn upset(&mut self, index: usize, deed: &Deed) {
+        let now = self.now();
+        self.devices[index].device.be_upset(now, deed);
+        self.look_after(index);
+    }
+
+    /// Has a device leave by DISCONNECT.
+    pub(crate) fn dismiss(&mut self, index: usize) {
+        let now = self.now();
+        self.devices[index].device.dismiss(now);
+        self.look_after(index);
+    }
+
+    /// Has something happen at a given time.
+    pub fn schedule(&mut self, at: Duration, act: Act) {
+        self.agenda.enter(at, Happening::Act(act));
+    }
+
+    /// Changes the season for all devices.
+    pub fn enter(&mut self, season: Season) {
+        self.season = season;
+        let now = self.now();
+        for index in 0..self.devices.len() {
+            self.devices[index]
+                .device
+                .enter(now, season, &mut self.ledger);
+            self.look_after(index);
+        }
+    }
+
+    /// Says goodbye as the gateway does when it is stopped.
+    pub fn shut_down(&mut self) {
+        self.gateway.shut_down(self.clock.instant());
+        self.drain();
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn run_for(&mut self, time: Duration) -> Result<(), Violation> {
+        self.run_until(self.now() + time)
+    }
+
+    /// Lets time pass up to a point.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn run_until(&mut self, end: Duration) -> Result<(), Violation> {
+        loop {
+            self.collect_violations();
+            if !self.violations.is_empty() {
+                return Err(self.violations.remove(0));
+            }
+            let wanted = self
+                .gateway
+                .poll_timeout()
+                .map(|at| self.clock.since_start(at));
+            let happens = self.agenda.next_at();
+            let Some(next) = wanted
+                .into_iter()
+                .chain(happens)
+                .min()
+                .filter(|at| *at <= end)
+            else {
+                self.clock.advance(end);
+                return Ok(());
+            };
+            self.clock.advance(next);
+            self.count_step();
+            if happens.is_some_and(|at| at <= next) {
+                if let Some(happening) = self.agenda.pop() {
+                    self.happen(happening);
+                }
+            } else {
+                self.wake_gateway();
+            }
+        }
+    }
+
+    fn collect_violations(&mut self) {
+        for violation in self.observer.take_violations() {
+            let client = violation.client.as_ref();
+            let index = client.and_then(|client| self.clients.get(client));
+            // Whoever forges a node's address decides what the gateway believes of it.
+            let forged = index.is_some_and(|index| self.devices[*index].device.victim);
+            let about_node = matches!(
+                violation.rule,
+                Rule::Dup | Rule::OneExchange | Rule::ToldId | Rule::Retry
+            );
+            if !(forged && about_node) {
+                self.violations.push(violation);
+            }
+        }
+    }
+
+    fn count_step(&mut self) {
+        let second = self.now().as_secs();
+        if second != self.second {
+            (self.second, self.steps) = (second, 0);
+        }
+        self.steps += 1;
+        if self.steps > STEPS_PER_SECOND {
+            self.accuse(Rule::Livelock, None, "no rest within one second".to_owned());
+        }
+    }
+
+    pub(crate) fn accuse(&mut self, rule: Rule, client: Option<&str>, what: String) {
+        self.violations.push(Violation {
+            at: self.now(),
+            client: client.map(str::to_owned),
+            rule,
+            what,
+        });
+    }
+
+    fn wake_gateway(&mut self) {
+        self.wakes += 1;
+        self.feed(Input::Timeout);
+        let next = self.gateway.poll_timeout();
+        if next.is_some_and(|at| at <= self.clock.instant()) {
+            self.accuse(
+                Rule::Timeout,
+                None,
+                "the gateway wants to be woken again at once".to_owned(),
+            );
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        self.gateway.handle_input(self.clock.instant(), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..OUTPUTS_MAX {
+            match self.gateway.poll_output() {
+                None => return,
+                Some(Output::Datagram { to, bytes }) => self.downlink(to, &bytes),
+                Some(Output::Broker(request)) => self.request(request),
+                // The World keeps nothing over a restart.
+                Some(Output::Store(_)) => {}
+            }
+        }
+        self.accuse(Rule::Livelock, None, "endless outputs".to_owned());
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Uplink(from, bytes) => self.arrive_at_gateway(&from, &bytes),
+            Happening::Downlink(to, bytes) => self.arrive_at_device(&to, &bytes),
+            Happening::Device(index) => self.wake_device(index),
+            Happening::Stream(conn, piece) => self.stream(conn, piece),
+            Happening::Broker(conn) => {
+                self.broker.wake(self.clock.now(), conn);
+                self.follow_broker();
+            }
+            Happening::Act(act) => self.act(act),
+        }
+    }
+
+    fn party(&self, peer: &Peer) -> String {
+        match self.places.get(peer) {
+            Some(index) => self.devices[*index].device.plan.client_id.clone(),
+            None => self
+                .observer
+                .client_at(peer)
+                .unwrap_or("stranger")
+                .to_owned(),
+        }
+    }
+
+    pub(crate) fn note(&mut self, party: &str, octets: &[u8], text: impl FnOnce() -> String) {
+        self.transcript.note(self.clock.now(), &party, octets, text);
+    }
+}
