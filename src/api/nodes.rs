@@ -12,6 +12,8 @@ use crate::session::Status;
 
 /// Nodes answered at once.
 const LIMIT_MAX: usize = 1000;
+/// More nodes than there can be.
+const OFFSET_MAX: usize = 1_000_000;
 
 /// Which nodes, in which order.
 #[derive(Debug, Deserialize)]
@@ -65,8 +67,9 @@ pub(super) async fn list(
     Extracted(state): Extracted<State>,
     Asked(asked): Asked<ListAsked>,
 ) -> Result<Json<model::Nodes>, Problem> {
-    if !(1..=LIMIT_MAX).contains(&asked.limit) {
-        return Err(Problem::bad_request(format!("limit: 1 to {LIMIT_MAX}")));
+    if !(1..=LIMIT_MAX).contains(&asked.limit) || asked.offset > OFFSET_MAX {
+        let bounds = format!("limit: 1 to {LIMIT_MAX}, offset: 0 to {OFFSET_MAX}");
+        return Err(Problem::bad_request(bounds));
     }
     let wanted = match &asked.state {
         None => None,

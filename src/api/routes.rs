@@ -25,7 +25,7 @@ use crate::session::Status;
 /// Largest body of a request, in octets.
 const BODY_MAX: usize = 16 * 1024;
 /// Longest time the door may be open, in seconds.
-const PERMIT_MAX: u32 = 24 * 3600;
+const PERMIT_MAX: f64 = 24.0 * 3600.0;
 /// Topics answered at once.
 const TOPICS_MAX: usize = 1000;
 
@@ -384,19 +384,19 @@ async fn health(Extracted(state): Extracted<State>) -> (StatusCode, Json<model::
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PermitAsked {
-    seconds: u32,
+    /// A whole number; JSON does not tell 120 from 120.0.
+    seconds: f64,
 }
 
 async fn permit(
     Extracted(state): Extracted<State>,
     Body(asked): Body<PermitAsked>,
 ) -> Result<Json<model::Done>, Problem> {
-    if asked.seconds > PERMIT_MAX {
-        return Err(Problem::bad_request(format!(
-            "at most {PERMIT_MAX} seconds"
-        )));
+    if !(0.0..=PERMIT_MAX).contains(&asked.seconds) || asked.seconds.fract() != 0.0 {
+        let bounds = format!("seconds: a whole number from 0 to {PERMIT_MAX}");
+        return Err(Problem::bad_request(bounds));
     }
-    let seconds = u64::from(asked.seconds);
+    let seconds = asked.seconds as u64;
     let listed = state.ask(move |owner| {
         owner
             .gateway

@@ -47,7 +47,8 @@ fn what_is_wrong_with_a_request_is_told_as_json() {
     let long = format!("{{\"level\": \"{}\"}}", "x".repeat(20_000));
     for (path, body, expected) in [
         ("/api/permit", "", 400),
-        ("/api/permit", "{\"seconds\": -1}", 422),
+        ("/api/permit", "{\"seconds\": -1}", 400),
+        ("/api/permit", "{\"seconds\": \"1\"}", 422),
         ("/api/permit", "{\"seconds\": 100000}", 400),
         ("/api/log", "{\"level\": \"loud=very\"}", 400),
         ("/api/log", &long, 413),
