@@ -73,6 +73,12 @@ pub struct Record {
 }
 
 impl Op {
+    /// Whether somebody waits for an answer.
+    #[cfg(feature = "daemon")]
+    const fn is_commit(&self) -> bool {
+        matches!(self, Self::Commit(_))
+    }
+
     /// Returns the octets of key and value.
     #[cfg(feature = "daemon")]
     fn octets(&self) -> usize {

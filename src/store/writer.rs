@@ -1,6 +1,6 @@
 //! The thread that writes: many commits, one sync.
 //!
-//! A commit waits until [`GROUP`] changes have come or the sync interval is over; then everything that
+//! A commit waits until [`GROUP`] tickets wait or the sync interval is over; then everything that
 //! is there goes to the disk in one frame with one sync, and every ticket in it is answered. Changes
 //! nobody waits for are written, not synced. While the disk refuses, they wait here, the core hears
 //! that the store is full, and it is tried again every second.
@@ -19,7 +19,7 @@ use super::disk::{DiskConfig, cost};
 use super::error::advice;
 use super::log::{Durability, Log};
 
-/// Changes that are not kept waiting for more.
+/// Tickets that are not kept waiting for more.
 const GROUP: usize = 64;
 /// Octets of changes in one frame, about.
 const FRAME_MAX: usize = 512 * 1024;
@@ -37,6 +37,8 @@ pub(super) struct Writer {
     queued: Arc<AtomicUsize>,
     /// Taken off the queue and not yet safe.
     ops: Vec<Op>,
+    /// Commits among them.
+    tickets: usize,
     octets: usize,
     /// Whether the last attempt to write failed.
     is_failing: bool,
@@ -62,6 +64,7 @@ impl Writer {
             answers,
             queued,
             ops: Vec::new(),
+            tickets: 0,
             octets: 0,
             is_failing: false,
             told_full: false,
@@ -99,8 +102,8 @@ impl Writer {
         }
     }
 
-    fn receive_until(&mut self, deadline: Instant, changes: usize) {
-        while !self.is_closing && self.ops.len() < changes {
+    fn receive_until(&mut self, deadline: Instant, tickets: usize) {
+        while !self.is_closing && self.tickets < tickets {
             match self
                 .queue
                 .recv_timeout(deadline.saturating_duration_since(now()))
@@ -114,6 +117,7 @@ impl Writer {
 
     fn take(&mut self, mut ops: Vec<Op>) {
         self.octets += cost(&ops);
+        self.tickets += ops.iter().filter(|op| op.is_commit()).count();
         self.ops.append(&mut ops);
         if self.is_failing {
             // The core knows that the store is full. Other work goes on.
@@ -123,8 +127,7 @@ impl Writer {
 
     /// Writes what was gathered and answers its tickets; `false` if the disk refuses.
     fn commit(&mut self) -> bool {
-        let is_awaited = self.ops.iter().any(|op| matches!(op, Op::Commit(_)));
-        let durability = if is_awaited || self.is_closing {
+        let durability = if self.tickets > 0 || self.is_closing {
             Durability::Synced
         } else {
             Durability::Written
@@ -149,6 +152,7 @@ impl Writer {
             self.release();
         }
         self.octets = 0;
+        self.tickets = 0;
         for op in self.ops.drain(..) {
             if let Op::Commit(ticket) = op {
                 // Nobody listens any more when the daemon is ending.

@@ -1,0 +1,152 @@
+//! The two programs that get killed, and the wire between them that gets cut.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{now, sleep};
+
+/// A program that is started again after each end; killed when dropped.
+pub(crate) struct Program {
+    path: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Program {
+    pub(crate) fn start(path: &Path, arguments: &[&str], log: PathBuf) -> io::Result<Self> {
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        let child = spawn(path, &arguments, &log)?;
+        Ok(Self {
+            path: path.to_owned(),
+            arguments,
+            log,
+            child,
+        })
+    }
+
+    /// Kills without a warning, as a power cut or the OOM killer would.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Asks to end, and waits for it; kills what does not end within ten seconds.
+    pub(crate) fn terminate(&mut self) -> io::Result<()> {
+        self.signal("TERM")?;
+        let deadline = now() + Duration::from_secs(10);
+        while self.child.try_wait()?.is_none() {
+            if now() > deadline {
+                return self.kill();
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Sends a signal, as kill(1) names it.
+    pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
+        let pid = self.child.id().to_string();
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name, &pid]).status().map(drop)
+    }
+
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        self.child = spawn(&self.path, &self.arguments, &self.log)?;
+        Ok(())
+    }
+
+    /// Whether it has ended by itself, which it never should.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+fn spawn(path: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log).spawn()
+}
+
+/// A TCP relay in front of the broker.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    pub(crate) fn start(broker: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let relay = Self {
+            port: listener.local_addr()?.port(),
+            streams: Arc::default(),
+        };
+        let ours = relay.clone();
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A broker that is down is the gateway's to bear.
+                let _ = ours.join(stream, broker);
+            }
+        });
+        Ok(relay)
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in streams.drain(..) {
+            // It may be gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn join(&self, gateway: TcpStream, broker: u16) -> io::Result<()> {
+        let broker = TcpStream::connect(("127.0.0.1", broker))?;
+        for stream in [&gateway, &broker] {
+            stream.set_nodelay(true)?;
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams.push(stream.try_clone()?);
+        }
+        let pairs = [
+            (gateway.try_clone()?, broker.try_clone()?),
+            (broker, gateway),
+        ];
+        for (from, to) in pairs {
+            std::thread::spawn(move || copy(from, to));
+        }
+        Ok(())
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut octets = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut octets) {
+        if to.write_all(&octets[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+pub(crate) fn free_tcp_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+pub(crate) fn free_udp_port() -> io::Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+}
