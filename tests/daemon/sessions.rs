@@ -136,10 +136,7 @@ fn topic_ids_and_sleep_survive_a_restart_of_the_gateway() {
     client.subscribe("from/#", rumqttc::QoS::AtLeastOnce);
     client.publish("to/sleeper", rumqttc::QoS::AtLeastOnce, false, "kept");
     let mut node = Node::new(gateway.address);
-    node.send(Packet::PingReq {
-        client_id: "sleeper",
-    });
-    assert_eq!(node.take().data, b"kept");
+    assert_eq!(node.wake("sleeper").data, b"kept");
     node.expect(Packet::PingResp);
     node.publish(topic, QoS::AtLeastOnce, false, b"still known");
     assert_eq!(client.message().payload, "still known");

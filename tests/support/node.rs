@@ -17,6 +17,11 @@ pub(crate) struct Node {
     names: HashMap<TopicId, String>,
 }
 
+const PINGRESP: wire::Message<'_> = wire::Message {
+    encapsulation: None,
+    packet: Packet::PingResp,
+};
+
 /// A datagram that was heard.
 pub(crate) struct Heard(Vec<u8>);
 
@@ -217,6 +222,20 @@ impl Node {
                 data: publish.data.to_vec(),
             };
         }
+    }
+
+    /// Wakes up until a message is there: it may still be on its way from the broker.
+    pub(crate) fn wake(&mut self, client_id: &str) -> Message {
+        for _ in 0..100_000 {
+            self.send(Packet::PingReq { client_id });
+            let mut head = [0; 2];
+            self.socket.peek(&mut head).expect("an answer");
+            if wire::decode(&head) != Ok(PINGRESP) {
+                return self.take();
+            }
+            self.hear();
+        }
+        panic!("no message");
     }
 
     /// Goes through the receiver's side of an exchange.
