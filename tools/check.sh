@@ -79,8 +79,6 @@ step cargo check -p mqtt-sn --no-default-features --locked
 step the_tool_shares_the_gateways_crates
 step cargo build --workspace --locked
 tests cargo test --workspace --locked --no-fail-fast
-# A short form; docs/reliability.md has the long one, and why QoS 2 is not among it yet.
-step cargo run -p chaos --locked -- --gateway target/debug/mqtt-sn-gateway --qos 1 --faults 15
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check bans licenses sources

@@ -224,7 +224,7 @@ fn read_clients(mut section: Section<'_>, settings: &mut Settings) {
 
 fn read_limits(mut section: Section<'_>, limits: &mut Limits, session: &mut SessionSettings) {
     section.set("clients", &mut limits.sessions, number(1..=1_000_000));
-    let queued = size(1024..=1 << 40);
+    let queued = size(1024..=1_usize.checked_shl(40).unwrap_or(usize::MAX));
     section.set("queued_bytes", &mut limits.queued_bytes, queued);
     let replies = &mut limits.stranger_replies;
     section.set("stranger_replies", replies, number(0..=1_000_000));
