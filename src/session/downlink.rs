@@ -414,17 +414,23 @@ impl Session {
             ReturnCode::Accepted if head.qos == QoS::AtLeastOnce => self.finish_head(cx),
             // PUBREC is the positive answer at QoS 2.
             ReturnCode::Accepted => return cx.unexpected(),
-            ReturnCode::InvalidTopicId if !head.readdressed => {
-                head.readdressed = true;
+            ReturnCode::InvalidTopicId => {
                 let name = head.topic.clone();
+                let again = !std::mem::replace(&mut head.readdressed, true);
+                // A new id, so that a copy of this rejection is not taken for a second one.
+                head.msg_id = None;
                 self.forget_addressing(&name, topic);
-                self.end_exchange();
+                if again {
+                    self.end_exchange();
+                } else {
+                    self.discard_head(Drop::Refused, cx);
+                }
             }
             ReturnCode::Congestion => {
                 self.pause(cx);
                 return;
             }
-            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+            ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
                 self.discard_head(Drop::Refused, cx);
             }
         }

@@ -62,6 +62,11 @@ impl World {
     fn check_arrival(&mut self, client: &str, id: Option<MessageId>, topic: &str) {
         if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
             message.copies += 1;
+            // Somebody else replays it.
+            message.forged |= message
+                .origin
+                .as_deref()
+                .is_some_and(|origin| origin != client);
         }
         let Some(index) = self.clients.get(client).copied() else {
             return;

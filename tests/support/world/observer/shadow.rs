@@ -260,8 +260,9 @@ impl Shadow {
                 self.begun.remove(&payload);
                 self.confirm(&payload, ledger);
             }
-            ReturnCode::InvalidTopicId | ReturnCode::Congestion => self.give_up(&payload, ledger),
-            ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+            ReturnCode::Congestion => self.give_up(&payload, ledger),
+            // The node did not take it: what is sent again is new to it.
+            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
                 self.begun.remove(&payload);
                 self.give_up(&payload, ledger);
             }
