@@ -24,6 +24,7 @@ impl World {
         if message.retained || self.devices[index].device.victim {
             return;
         }
+        let confused = self.now() < self.confused_until;
         let (sent_at, copies) = (message.sent_at, message.copies.max(1));
         let rebooted = self.devices[index]
             .rebooted_at
@@ -32,7 +33,7 @@ impl World {
             let what = format!("the application got {id} {times} times");
             self.accuse(Rule::ExactlyOnce, Some(&client), what);
         }
-        if overtaken {
+        if overtaken && !confused {
             self.accuse(
                 Rule::Order,
                 Some(&client),
@@ -89,18 +90,19 @@ impl World {
             return;
         }
         let (qos, sent_at) = (message.qos, message.sent_at);
+        let confused = self.now() < self.confused_until;
         let (times, overtaken) = self.ledger.arrive(id);
         let placed = &self.devices[index];
         // With a clean session the broker forgets a half-done QoS 2 exchange when its connection breaks.
         let forgotten = placed.device.plan.clean && placed.upset_at.is_some_and(|at| at >= sent_at);
-        if times > 1 && qos == QoS::ExactlyOnce && !forgotten {
+        if times > 1 && qos == QoS::ExactlyOnce && !forgotten && !confused {
             self.accuse(
                 Rule::ExactlyOnce,
                 Some(client),
                 format!("{id} reached the broker {times} times"),
             );
         }
-        if overtaken {
+        if overtaken && !confused {
             self.accuse(
                 Rule::Order,
                 Some(client),

@@ -1,9 +1,14 @@
 //! What the World does to its inhabitants: bad moments of the broker, attacks, weather.
 
+use std::time::Duration;
+
 use mqtt_sn_gateway::gateway::LinkId;
 
 use super::{Act, Happening, World};
 use crate::device::{AttackOrigin, Season};
+
+/// How long garbage has effects: until the gateway gives the connection up and has sorted things out.
+const CONFUSION: Duration = Duration::from_secs(120);
 
 impl World {
     pub(super) fn act(&mut self, act: Act) {
@@ -38,6 +43,7 @@ impl World {
                         format!("broker: garbage on connection {}", conn.0)
                     });
                     self.trouble();
+                    self.confused_until = now + CONFUSION;
                     self.broker.babble(conn, octets);
                 }
             }

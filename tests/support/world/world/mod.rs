@@ -102,6 +102,8 @@ pub struct World {
     pub(crate) clock: Clock,
     pub(crate) tcp: Tcp,
     pub(crate) troubled_at: Option<Duration>,
+    /// Until then garbage of the broker may have swallowed what it sent.
+    pub(crate) confused_until: Duration,
     pub(crate) violations: Vec<Violation>,
     pub(crate) clients: BTreeMap<String, usize>,
     attackers: Vec<(Attacker, Peer)>,
@@ -133,6 +135,7 @@ impl World {
             clock: Clock::start(),
             tcp: Tcp::default(),
             troubled_at: None,
+            confused_until: Duration::ZERO,
             violations: Vec::new(),
             clients: BTreeMap::new(),
             attackers: Vec::new(),
