@@ -493,6 +493,31 @@ fn other_profiles_of_explicit_receive_are_not_ours() {
     );
 }
 
+/// docs/serial.md names every framing and every key a serial link has in gateway.yaml.
+#[test]
+fn the_page_about_serial_links_is_complete() {
+    let read = |file: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        std::fs::read_to_string(path).expect(file)
+    };
+    let page = read("docs/serial.md");
+    for framing in Framing::ALL {
+        assert!(page.contains(&format!("`{framing}`")), "{framing}");
+    }
+    let yaml = read("gateway.yaml");
+    let keys = yaml
+        .lines()
+        .skip_while(|line| !line.contains("#- type: serial"))
+        .skip(1)
+        .map_while(|line| line.strip_prefix("  #  "));
+    let mut count = 0;
+    for key in keys.filter_map(|line| line.split(':').next()) {
+        assert!(page.contains(&format!("| `{key}` |")), "{key}");
+        count += 1;
+    }
+    assert!(count > 8, "{count}");
+}
+
 #[test]
 fn names_are_read_and_written() {
     for framing in Framing::ALL {
