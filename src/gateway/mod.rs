@@ -1,9 +1,11 @@
 //! All nodes: who a datagram belongs to, who may connect, and when to wake up next.
 //!
 //! Owns the sessions and their broker connections, finds them by peer and by client id, and moves
-//! them when a node roams (`nodes`). What belongs to no node is here, too: strangers, discovery
-//! (`discovery`), QoS -1 (`anonymous`), and what people can see of all that (`observe`). It knows no socket and no clock.
+//! them when a node roams (`nodes`); `admission` says who may connect. What belongs to no node is
+//! here, too: strangers, discovery (`discovery`), QoS -1 (`anonymous`), and what people can see of
+//! all that (`observe`). It knows no socket and no clock.
 
+mod admission;
 mod anonymous;
 mod directory;
 mod discovery;
@@ -14,10 +16,8 @@ mod peer;
 mod settings;
 mod strangers;
 
-pub use observe::{
-    BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, Refused, RefusedReason,
-    Trace,
-};
+pub use admission::{Refused, RefusedReason};
+pub use observe::{BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, Trace};
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
     GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
@@ -30,10 +30,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use self::admission::Permit;
 use self::anonymous::Anonymous;
 use self::discovery::Discovery;
 use self::nodes::{Arrival, Nodes};
-use self::observe::{Permit, Watch};
+use self::observe::Watch;
 use self::strangers::Strangers;
 use crate::scratch::Scratch;
 use crate::session::{Direction, QueueBudget, Status};

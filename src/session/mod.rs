@@ -3,14 +3,13 @@
 //! A [`Session`] takes the packets of its node, the [`Event`]s of its connection to the broker and
 //! the passing of time; it answers through its [`Context`]. It knows nothing of addresses, other
 //! nodes or MQTT packet ids. One file an exchange: `connect`, `will`, `uplink`, `subscribe`,
-//! `downlink` (REGISTER, PUBLISH and their repetition; `queue` holds what waits), `sleep`; `topic`
+//! `downlink` (REGISTER, PUBLISH and their repetition), `sleep`; `topic`
 //! chooses ids for names and names for ids. `journal` and `view` show it to people.
 
 mod connect;
 mod context;
 mod downlink;
 mod journal;
-mod queue;
 mod sleep;
 mod snapshot;
 mod subscribe;

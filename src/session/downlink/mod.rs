@@ -1,22 +1,24 @@
 //! From the broker to the node: one REGISTER or QoS 1/2 message at a time, repeated until the node
 //! acknowledges it [S 6.10; I-23, I-24].
+//!
+//! `queue` holds what waits, `answers` takes what the node says to it, `retry` what it does not say.
 
-use std::time::{Duration, Instant};
+mod answers;
+mod queue;
+mod retry;
 
-use super::queue::{NoRoom, Queue};
+use std::time::Instant;
+
+use self::queue::{NoRoom, Queue};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
 use crate::stats::Drop;
-use crate::topics::Registration;
 use crate::upstream::{Delivery, Inbound, Request};
-use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
-
-/// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
-const PAUSE_MAX: Duration = Duration::from_secs(300);
+use crate::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
 
 /// What waits for the node and what it has been asked.
 #[derive(Debug, Default)]
-pub(super) struct Downlink {
+pub(in crate::session) struct Downlink {
     queue: Queue,
     exchange: Option<Exchange>,
     /// When to repeat the exchange, or to go on after a pause.
@@ -58,16 +60,16 @@ enum Step {
 }
 
 impl Downlink {
-    pub(super) fn retry_at(&self) -> Option<Instant> {
+    pub(in crate::session) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
-    pub(super) fn queued(&self) -> usize {
+    pub(in crate::session) fn queued(&self) -> usize {
         self.queue.len()
     }
 
     /// Shows what waits.
-    pub(super) fn queue_views(&self) -> impl Iterator<Item = QueuedView> {
+    pub(in crate::session) fn queue_views(&self) -> impl Iterator<Item = QueuedView> {
         self.queue.iter().map(|message| QueuedView {
             topic: message.topic.clone(),
             octets: message.payload.len(),
@@ -77,7 +79,7 @@ impl Downlink {
     }
 
     /// Shows what the node has to answer.
-    pub(super) fn exchange_view(&self) -> Option<ExchangeView> {
+    pub(in crate::session) fn exchange_view(&self) -> Option<ExchangeView> {
         self.exchange.as_ref().map(|exchange| ExchangeView {
             packet: match exchange.step {
                 Step::Registering(_) => "REGISTER",
@@ -92,7 +94,7 @@ impl Downlink {
         })
     }
 
-    pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
+    pub(in crate::session) fn clear(&mut self, budget: &mut QueueBudget) {
         let head = self.queue.front_mut();
         let sent = head.and_then(|head| head.delivery.zip(head.msg_id));
         self.queue.clear(budget);
@@ -104,7 +106,7 @@ impl Downlink {
     }
 
     /// Stops the clock: the node sleeps.
-    pub(super) fn freeze(&mut self) {
+    pub(in crate::session) fn freeze(&mut self) {
         self.retry_at = None;
         self.paused = false;
         if let Some(exchange) = &mut self.exchange {
@@ -113,7 +115,7 @@ impl Downlink {
     }
 
     /// The node connects anew: what it was asked is asked again from the start.
-    pub(super) fn interrupt(&mut self) {
+    pub(in crate::session) fn interrupt(&mut self) {
         self.freeze();
         self.pauses = 0;
         self.exchange = self
@@ -124,7 +126,7 @@ impl Downlink {
 }
 
 impl Session {
-    pub(super) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
+    pub(in crate::session) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
         let stale = matches!(self.state, State::Connecting(_)) && self.connect.clean_session;
         if self.is_over() || stale {
             return;
@@ -203,7 +205,7 @@ impl Session {
     }
 
     /// Goes on where the node left off: it has connected or woken up.
-    pub(super) fn resume_downlink(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::session) fn resume_downlink(&mut self, cx: &mut Context<'_>) {
         self.downlink.paused = false;
         if self.downlink.exchange.is_some() {
             self.send_exchange(Repetition::Yes, cx);
@@ -213,7 +215,7 @@ impl Session {
     }
 
     /// Sends what may be sent now.
-    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::session) fn pump(&mut self, cx: &mut Context<'_>) {
         while self.downlink.exchange.is_none() && self.send_head(cx) {}
     }
 
@@ -353,241 +355,6 @@ impl Session {
                 }));
             }
         }
-    }
-
-    pub(super) fn handle_regack(&mut self, msg_id: MsgId, code: ReturnCode, cx: &mut Context<'_>) {
-        let Some(exchange) = self
-            .downlink
-            .exchange
-            .as_mut()
-            .filter(|e| e.msg_id == msg_id)
-        else {
-            return cx.unexpected();
-        };
-        let Step::Registering(topic_id) = exchange.step else {
-            return cx.unexpected();
-        };
-        match code {
-            ReturnCode::Accepted => {
-                self.registry.set(topic_id, Registration::Known);
-                self.end_exchange();
-            }
-            ReturnCode::Congestion => {
-                exchange.congested += 1;
-                if exchange.congested <= cx.link.retries {
-                    let wait = cx.link.retry * (1 << (exchange.congested - 1).min(16));
-                    self.downlink.retry_at = Some(cx.now + wait);
-                    return;
-                }
-                self.discard_head(Drop::Refused, cx);
-            }
-            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
-                self.refuse_topic(topic_id, cx);
-            }
-        }
-        self.pump(cx);
-    }
-
-    pub(super) fn handle_puback(
-        &mut self,
-        topic_id: TopicId,
-        msg_id: MsgId,
-        code: ReturnCode,
-        cx: &mut Context<'_>,
-    ) {
-        let current = self
-            .downlink
-            .exchange
-            .as_ref()
-            .filter(|exchange| exchange.msg_id == msg_id);
-        let Some(&Exchange {
-            step: Step::Publishing(topic),
-            ..
-        }) = current
-        else {
-            return self.handle_stray_puback(topic_id, code, cx);
-        };
-        let Some(head) = self.downlink.queue.front_mut() else {
-            return;
-        };
-        match code {
-            ReturnCode::Accepted if head.qos == QoS::AtLeastOnce => self.finish_head(cx),
-            // PUBREC is the positive answer at QoS 2.
-            ReturnCode::Accepted => return cx.unexpected(),
-            ReturnCode::InvalidTopicId => {
-                let name = head.topic.clone();
-                let again = !std::mem::replace(&mut head.readdressed, true);
-                // A new id, so that a copy of this rejection is not taken for a second one.
-                head.msg_id = None;
-                self.forget_addressing(&name, topic);
-                if again {
-                    self.end_exchange();
-                } else {
-                    self.discard_head(Drop::Refused, cx);
-                }
-            }
-            ReturnCode::Congestion => {
-                self.pause(cx);
-                return;
-            }
-            ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
-                self.discard_head(Drop::Refused, cx);
-            }
-        }
-        self.pump(cx);
-    }
-
-    pub(super) fn handle_pubrec(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        let Some(exchange) = self
-            .downlink
-            .exchange
-            .as_mut()
-            .filter(|e| e.msg_id == msg_id)
-        else {
-            return cx.unexpected();
-        };
-        let is_qos2 = self
-            .downlink
-            .queue
-            .front_mut()
-            .is_some_and(|m| m.qos == QoS::ExactlyOnce);
-        match exchange.step {
-            Step::Publishing(_) if is_qos2 => {
-                *exchange = Exchange {
-                    msg_id,
-                    step: Step::Releasing,
-                    repeats: 0,
-                    second_round: false,
-                    since: cx.now,
-                    congested: 0,
-                    failures: 0,
-                };
-                self.acknowledge_head(cx);
-                self.send_exchange(Repetition::No, cx);
-                if matches!(self.state, State::Asleep) {
-                    self.downlink.freeze();
-                }
-            }
-            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
-            Step::Publishing(_) | Step::Registering(_) => cx.unexpected(),
-        }
-    }
-
-    pub(super) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        let releasing = |e: &&mut Exchange| e.msg_id == msg_id && e.step == Step::Releasing;
-        if self.downlink.exchange.as_mut().filter(releasing).is_none() {
-            return cx.unexpected();
-        }
-        self.end_exchange();
-        self.pump(cx);
-    }
-
-    pub(super) fn handle_downlink_retry(&mut self, cx: &mut Context<'_>) {
-        self.downlink.retry_at = None;
-        if std::mem::take(&mut self.downlink.paused) {
-            self.pump(cx);
-            return;
-        }
-        let retries = cx.link.retries;
-        let Some(exchange) = &mut self.downlink.exchange else {
-            return;
-        };
-        if exchange.repeats < retries {
-            exchange.repeats += 1;
-            self.send_exchange(Repetition::Yes, cx);
-            return;
-        }
-        let alive = self.last_heard > exchange.since;
-        if matches!(self.state, State::Awake(_)) {
-            self.fail_flush(cx);
-        } else if !alive {
-            self.lose(cx);
-        } else if !exchange.second_round {
-            exchange.second_round = true;
-            exchange.repeats = 0;
-            exchange.since = cx.now;
-            self.send_exchange(Repetition::Yes, cx);
-        } else {
-            self.give_up(cx);
-        }
-    }
-
-    /// The node lives, but does not answer this: Zephyr does so when its topic table is full (I-12).
-    fn give_up(&mut self, cx: &mut Context<'_>) {
-        match self
-            .downlink
-            .exchange
-            .as_ref()
-            .map(|exchange| exchange.step)
-        {
-            Some(Step::Registering(topic_id)) => self.refuse_topic(topic_id, cx),
-            Some(Step::Publishing(_)) => self.discard_head(Drop::Undeliverable, cx),
-            Some(Step::Releasing) => self.end_exchange(),
-            None => {}
-        }
-        self.pump(cx);
-    }
-
-    /// The node went silent in mid-flush: the message waits for its next wake-up (I-17).
-    fn fail_flush(&mut self, cx: &mut Context<'_>) {
-        if let Some(exchange) = &mut self.downlink.exchange {
-            exchange.failures += 1;
-            if exchange.failures >= cx.settings.delivery_attempts {
-                match exchange.step {
-                    Step::Releasing => self.end_exchange(),
-                    Step::Registering(_) | Step::Publishing(_) => {
-                        self.discard_head(Drop::Undeliverable, cx);
-                    }
-                }
-            }
-        }
-        self.fall_asleep(cx);
-    }
-
-    fn pause(&mut self, cx: &mut Context<'_>) {
-        let wait = cx
-            .link
-            .retry
-            .saturating_mul(1 << self.downlink.pauses.min(16))
-            .min(PAUSE_MAX);
-        self.end_exchange();
-        self.downlink.pauses += 1;
-        self.downlink.paused = true;
-        self.downlink.retry_at = Some(cx.now + wait);
-        if matches!(self.state, State::Awake(_)) {
-            self.finish_flush(cx);
-        }
-    }
-
-    /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25). PUBACK does not
-    /// say of which type the id is, but no id is both normal and pre-defined (I-08).
-    fn handle_stray_puback(&mut self, topic_id: TopicId, code: ReturnCode, cx: &mut Context<'_>) {
-        if code != ReturnCode::InvalidTopicId {
-            return cx.unexpected();
-        }
-        if self.registry.name(topic_id).is_some() {
-            self.registry.set(topic_id, Registration::Unconfirmed);
-        } else if let Some(name) = self.used_predefined(topic_id) {
-            self.forget_addressing(&name, Topic::Predefined(topic_id));
-        } else {
-            cx.unexpected();
-        }
-    }
-
-    /// The node rejects the name: no message on it until it connects again (I-12).
-    fn refuse_topic(&mut self, topic_id: TopicId, cx: &mut Context<'_>) {
-        self.registry.set(topic_id, Registration::Refused);
-        if let Some(name) = self.registry.name(topic_id).cloned() {
-            tracing::debug!(node = &*self.client_id, topic = &*name, "topic refused");
-            self.drop_subscription(&name, cx);
-        }
-        self.discard_head(Drop::Refused, cx);
-    }
-
-    /// The node has the head of the queue.
-    fn finish_head(&mut self, cx: &mut Context<'_>) {
-        self.end_exchange();
-        self.acknowledge_head(cx);
     }
 
     /// The node will never have the head of the queue; for the broker the message is done.

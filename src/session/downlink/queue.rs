@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::QueueBudget;
 use crate::gateway::SessionSettings;
+use crate::session::QueueBudget;
 use crate::upstream::{Delivery, Inbound};
 use crate::wire::{MsgId, QoS};
 

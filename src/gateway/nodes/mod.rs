@@ -1,0 +1,220 @@
+//! Sessions with their broker connections.
+//!
+//! `arrival` finds the session of a packet, by peer and by client id; `turn` lets it act and carries
+//! out what it wants.
+
+mod arrival;
+mod turn;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+pub(super) use self::arrival::Arrival;
+use self::turn::Buffers;
+use super::directory::Directory;
+use super::keep::Kept;
+use super::observe::{Happening, Interest, Trace};
+use super::{Core, LinkId, Peer, Route};
+use crate::session::{Journal, Session, Status};
+use crate::topics::Predefined;
+use crate::upstream::mqtt::Connection;
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    /// Boxed, so that growing moves pointers only.
+    nodes: Slab<Box<Node>>,
+    directory: Directory,
+    /// Earliest known time a node wants to act; lazily corrected when it comes.
+    wakeups: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Sessions that are over but kept, by the time they ended.
+    kept: BTreeSet<(Instant, usize)>,
+    /// Reused from call to call.
+    buffers: Buffers,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) session: Session,
+    pub(super) connection: Connection,
+    /// Where the node is; `None` when nobody knows.
+    pub(super) binding: Option<(Peer, Route)>,
+    /// The link it was last on.
+    pub(super) link: LinkId,
+    /// What is remembered of it for people who ask.
+    pub(super) journal: Journal,
+    /// The state it was last seen in, and since when.
+    status: Status,
+    pub(super) since: Instant,
+    /// The earliest entry it has among the wake-ups.
+    wakes_at: Option<Instant>,
+    /// What the store has of its session.
+    stored: Kept,
+    /// The entry it has among the kept ones.
+    kept_since: Option<Instant>,
+}
+
+impl Nodes {
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn status(&self, client_id: &str) -> Option<Status> {
+        self.directory
+            .find_client(client_id, &self.nodes)
+            .map(|key| self.nodes[key].session.status())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().map(|(_, node)| &**node)
+    }
+
+    pub(super) fn find(&self, client_id: &str) -> Option<&Node> {
+        let key = self.directory.find_client(client_id, &self.nodes)?;
+        self.nodes.get(key).map(|node| &**node)
+    }
+
+    /// Returns the client id of the node that is bound there.
+    pub(super) fn client_at(&self, peer: &Peer) -> Option<Arc<str>> {
+        let key = self.directory.find_peer(peer, &self.nodes)?;
+        let node = self.nodes.get(key)?;
+        Some(node.session.client_id().clone())
+    }
+
+    pub(super) fn note_signal(&mut self, peer: &Peer, signal: i16) {
+        if let Some(key) = self.directory.find_peer(peer, &self.nodes) {
+            self.nodes[key].journal.signal = Some(signal);
+        }
+    }
+
+    /// Says goodbye to a node; `false` if its client id is not known.
+    pub(super) fn kick(&mut self, now: Instant, client_id: &str, core: &mut Core) -> bool {
+        let Some(key) = self.directory.find_client(client_id, &self.nodes) else {
+            return false;
+        };
+        tracing::info!(node = client_id, "kicked");
+        self.with_session(now, key, core, Session::shut_down);
+        true
+    }
+
+    /// Removes what is kept of a node that is not connected.
+    pub(super) fn forget(&mut self, now: Instant, client_id: &str, core: &mut Core) {
+        if let Some(key) = self.directory.find_client(client_id, &self.nodes)
+            && self.nodes[key].session.is_over()
+        {
+            self.remove(now, key, core);
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, now: Instant, core: &mut Core) {
+        let keys: Vec<usize> = self.nodes.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.with_session(now, key, core, Session::shut_down);
+        }
+    }
+
+    pub(super) fn refresh_predefined(&mut self, predefined: &Predefined) {
+        for (_, node) in &mut self.nodes {
+            node.session.refresh_predefined(predefined);
+        }
+    }
+
+    /// Enters a session of before a restart.
+    pub(super) fn restore_session(&mut self, now: Instant, session: Session, core: &mut Core) {
+        let client_id = session.client_id().clone();
+        let Some(key) = self.create(now, &client_id, LinkId(0), core) else {
+            return;
+        };
+        let node = &mut self.nodes[key];
+        node.stored = Kept::Revision(session.revision());
+        node.session = session;
+        self.with_session(now, key, core, Session::resume);
+    }
+
+    fn create(
+        &mut self,
+        now: Instant,
+        client_id: &str,
+        link: LinkId,
+        core: &mut Core,
+    ) -> Option<usize> {
+        let full = self.nodes.len() >= core.settings.limits.sessions;
+        if full && !self.evict_oldest_kept(now, core) {
+            return None;
+        }
+        let entry = self.nodes.vacant_entry();
+        let key = entry.key();
+        entry.insert(Box::new(Node {
+            session: Session::new(client_id.into(), now),
+            connection: Connection::new(key as u32, now),
+            binding: None,
+            link,
+            journal: Journal::default(),
+            status: Status::Disconnected,
+            since: now,
+            wakes_at: None,
+            kept_since: None,
+            stored: Kept::default(),
+        }));
+        self.directory.insert_client(key, client_id, &self.nodes);
+        Some(key)
+    }
+
+    /// Makes room by forgetting the session that has been over for the longest time.
+    fn evict_oldest_kept(&mut self, now: Instant, core: &mut Core) -> bool {
+        let oldest = self.kept.first().copied();
+        if let Some((_, key)) = oldest {
+            self.remove(now, key, core);
+        }
+        oldest.is_some()
+    }
+
+    fn remove(&mut self, now: Instant, key: usize, core: &mut Core) {
+        let mut node = self.nodes.remove(key);
+        core.drop_kept(&node.session, &mut node.stored);
+        if core.traces(Interest::States) {
+            core.trace(node.trace(now, Happening::Forgotten));
+        }
+        self.directory.remove_client(key, node.client_id());
+        if let Some(since) = node.kept_since {
+            self.kept.remove(&(since, key));
+        }
+        if let Some(peer) = node.peer() {
+            self.directory.remove_peer(key, peer);
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.binding.as_ref().map(|(peer, _)| peer)
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        self.session.client_id()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.session.status()
+    }
+
+    fn trace(&self, at: Instant, what: Happening) -> Trace {
+        Trace {
+            at,
+            node: Some(self.session.client_id().clone()),
+            link: (!matches!(what, Happening::Request(_) | Happening::Event(_)))
+                .then_some(self.link),
+            what,
+        }
+    }
+
+    fn is_at(&self, peer: &Peer) -> bool {
+        self.binding
+            .as_ref()
+            .is_some_and(|(bound, _)| bound == peer)
+    }
+}

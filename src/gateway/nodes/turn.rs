@@ -1,0 +1,317 @@
+//! One turn of a node: its session and its connection act until both are quiet, then what they want
+//! is carried out and the next wake-up is set.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::observe::{Happening, Interest};
+use super::super::{Core, Output, Target};
+use super::{Node, Nodes};
+use crate::session::{Context, Direction, Journal, Session, Status};
+use crate::upstream::mqtt::{self, Connection};
+use crate::upstream::{Event, Request, SocketEvent, SocketRequest};
+use crate::wire::MessageType;
+
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    datagrams: Vec<Bytes>,
+    requests: Vec<Request>,
+    sockets: Vec<SocketRequest>,
+    events: Vec<Event>,
+}
+
+impl Nodes {
+    pub(in crate::gateway) fn handle_socket(
+        &mut self,
+        now: Instant,
+        event: SocketEvent<'_>,
+        core: &mut Core,
+    ) {
+        let key = Connection::slot_of(event.conn()) as usize;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let buffers = &mut self.buffers;
+        core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
+            node.connection.handle_socket(event, cx);
+        });
+        self.settle(now, key, core);
+    }
+
+    pub(in crate::gateway) fn handle_timeout(&mut self, now: Instant, core: &mut Core) {
+        while let Some(&Reverse((at, key))) = self.wakeups.peek()
+            && at <= now
+        {
+            self.wakeups.pop();
+            let Some(node) = self.nodes.get_mut(key) else {
+                continue;
+            };
+            if node.wakes_at != Some(at) {
+                continue;
+            }
+            node.wakes_at = None;
+            if node.next_timeout(core).is_some_and(|due| due <= now) {
+                self.wake(now, key, core);
+            } else {
+                self.schedule(key, core);
+            }
+        }
+    }
+
+    pub(in crate::gateway) fn poll_timeout(&self) -> Option<Instant> {
+        self.wakeups.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn wake(&mut self, now: Instant, key: usize, core: &mut Core) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let buffers = &mut self.buffers;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(node.connection.poll_timeout(&core.settings.upstream)) {
+            core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
+                node.connection.handle_timeout(cx);
+            });
+        }
+        if due(node.session.poll_timeout(&core.settings.session)) {
+            self.with_session(now, key, core, Session::handle_timeout);
+        } else {
+            self.settle(now, key, core);
+        }
+    }
+
+    /// Lets the session act, then carries out what it wants.
+    pub(super) fn with_session(
+        &mut self,
+        now: Instant,
+        key: usize,
+        core: &mut Core,
+        act: impl FnOnce(&mut Session, &mut Context<'_>),
+    ) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        node.act(now, core, &mut self.buffers, act);
+        self.settle(now, key, core);
+    }
+
+    /// Carries requests to the connection and events to the session until both are quiet.
+    fn settle(&mut self, now: Instant, key: usize, core: &mut Core) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let buffers = &mut self.buffers;
+        loop {
+            if !buffers.requests.is_empty() {
+                if core.traces(Interest::Packets) {
+                    for request in &buffers.requests {
+                        core.trace(node.trace(now, Happening::Request(request.clone())));
+                    }
+                }
+                let Buffers {
+                    requests,
+                    sockets,
+                    events,
+                    ..
+                } = buffers;
+                core.with_mqtt(now, sockets, events, |cx| {
+                    for request in requests.drain(..) {
+                        node.connection.handle_request(request, cx);
+                    }
+                });
+            }
+            if buffers.events.is_empty() {
+                break;
+            }
+            let mut events = std::mem::take(&mut buffers.events);
+            for event in events.drain(..) {
+                if core.traces(Interest::Packets) {
+                    core.trace(node.trace(now, Happening::Event(event.clone())));
+                }
+                node.act(now, core, buffers, |session, cx| {
+                    session.handle_event(event, cx)
+                });
+            }
+            if buffers.events.is_empty() {
+                buffers.events = events;
+            }
+        }
+        for bytes in buffers.datagrams.drain(..) {
+            if let Some((peer, route)) = &node.binding {
+                if let Some(kind) = MessageType::peek(&bytes) {
+                    node.journal.count(kind, Direction::Out);
+                }
+                let client_id = Some(node.session.client_id());
+                core.send(Target::Peer(peer.clone(), *route), bytes, client_id);
+            }
+        }
+        core.outputs
+            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        node.notice_state(now, core);
+        self.tidy(now, key, core);
+    }
+
+    /// Unbinds or removes a session that is over, and sees to the next wake-up.
+    fn tidy(&mut self, now: Instant, key: usize, core: &mut Core) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        if node.session.is_finished(now, &core.settings.session) {
+            self.remove(now, key, core);
+            return;
+        }
+        if node.session.is_over() {
+            if let Some((peer, _)) = node.binding.take() {
+                self.directory.remove_peer(key, &peer);
+            }
+            if node.kept_since.is_none() {
+                node.kept_since = Some(now);
+                self.kept.insert((now, key));
+            }
+        } else if let Some(since) = node.kept_since.take() {
+            self.kept.remove(&(since, key));
+        }
+        if node.session.status() != Status::Connecting {
+            core.keep(&node.session, &mut node.stored);
+        }
+        self.schedule(key, core);
+    }
+
+    fn schedule(&mut self, key: usize, core: &Core) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let Some(due) = node.next_timeout(core) else {
+            return;
+        };
+        if node.wakes_at.is_none_or(|at| due < at) {
+            node.wakes_at = Some(due);
+            self.wakeups.push(Reverse((due, key)));
+        }
+        // Entries that an earlier one has overtaken stay until their time, which may be a day away.
+        if self.wakeups.len() > 4 * self.nodes.len() + 64 {
+            let entries = self.nodes.iter();
+            self.wakeups = entries
+                .filter_map(|(key, node)| node.wakes_at.map(|at| Reverse((at, key))))
+                .collect();
+        }
+    }
+}
+
+impl Node {
+    /// Remembers since when the node is in its state.
+    fn notice_state(&mut self, now: Instant, core: &mut Core) {
+        let (from, to) = (self.status, self.session.status());
+        if from == to {
+            return;
+        }
+        (self.status, self.since) = (to, now);
+        if core.traces(Interest::States) {
+            let peer = self.binding.as_ref().map(|(peer, _)| peer.clone());
+            core.trace(self.trace(now, Happening::State { from, to, peer }));
+        }
+    }
+
+    fn next_timeout(&self, core: &Core) -> Option<Instant> {
+        let session = self.session.poll_timeout(&core.settings.session);
+        let connection = self.connection.poll_timeout(&core.settings.upstream);
+        session.into_iter().chain(connection).min()
+    }
+
+    fn act(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        buffers: &mut Buffers,
+        act: impl FnOnce(&mut Session, &mut Context<'_>),
+    ) {
+        let Some(link) = core.settings.links.get(usize::from(self.link.0)) else {
+            return;
+        };
+        let node_id = self
+            .binding
+            .as_ref()
+            .and_then(|(peer, _)| peer.node.as_deref());
+        let before = Before::new(core, &self.journal);
+        act(
+            &mut self.session,
+            &mut Context {
+                now,
+                settings: &core.settings.session,
+                link,
+                predefined: &core.settings.predefined,
+                node_id,
+                journal: &mut self.journal,
+                stats: &mut core.stats,
+                rng: &mut core.rng,
+                budget: &mut core.budget,
+                scratch: &mut core.scratch,
+                datagrams: &mut buffers.datagrams,
+                requests: &mut buffers.requests,
+            },
+        );
+        self.credit(now, &before, core);
+    }
+
+    /// Takes over into the journal what the session added to the counters of all nodes.
+    fn credit(&mut self, now: Instant, before: &Before, core: &mut Core) {
+        let journal = &mut self.journal;
+        let added = |after: u64, before: u64| (after - before) as u32;
+        let stats = &core.stats;
+        journal.retries += added(stats.retransmissions, before.retransmissions);
+        journal.duplicates += added(stats.duplicates, before.duplicates);
+        journal.rejections += added(stats.rejections, before.rejections);
+        if journal.noted == before.noted || !core.traces(Interest::States) {
+            return;
+        }
+        let fresh = (journal.noted - before.noted) as usize;
+        let troubles = journal.troubles().rev().take(fresh).cloned();
+        let troubles: Vec<_> = troubles.collect();
+        for (_, trouble) in troubles.into_iter().rev() {
+            core.trace(self.trace(now, Happening::Trouble(trouble)));
+        }
+    }
+}
+
+/// The counters before a session acts.
+struct Before {
+    retransmissions: u64,
+    duplicates: u64,
+    rejections: u64,
+    noted: u32,
+}
+
+impl Before {
+    fn new(core: &Core, journal: &Journal) -> Self {
+        let stats = &core.stats;
+        Self {
+            retransmissions: stats.retransmissions,
+            duplicates: stats.duplicates,
+            rejections: stats.rejections,
+            noted: journal.noted,
+        }
+    }
+}
+
+impl Core {
+    pub(in crate::gateway) fn with_mqtt(
+        &mut self,
+        now: Instant,
+        sockets: &mut Vec<SocketRequest>,
+        events: &mut Vec<Event>,
+        act: impl FnOnce(&mut mqtt::Context<'_>),
+    ) {
+        act(&mut mqtt::Context {
+            now,
+            settings: &self.settings.upstream,
+            stats: &mut self.stats,
+            rng: &mut self.rng,
+            serial: &mut self.connections,
+            scratch: &mut self.scratch,
+            sockets,
+            events,
+        });
+    }
+}

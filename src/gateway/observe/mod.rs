@@ -1,0 +1,139 @@
+//! What people and programs can see of the gateway: copies of its state, and traces of what happens.
+//!
+//! A view is made when somebody asks. A [`Trace`] is made when it happens, and only while somebody
+//! listens ([`Gateway::observe`]). Both are read by the shell; nothing in the core depends on them.
+
+mod trace;
+mod view;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) use self::trace::Watch;
+pub use self::trace::{Happening, Interest, Trace};
+pub use self::view::{BrokerView, LinkCounters, NodeSummary, NodeView};
+use super::admission::{Permit, Refused};
+use super::nodes::{Node, Nodes};
+use super::{Address, Gateway, LinkId, Peer, Settings};
+use crate::session::Status;
+
+impl Gateway {
+    /// Says how much is to be traced from now on.
+    pub fn observe(&mut self, interest: Interest) {
+        self.core.watch.interest = interest;
+        if interest == Interest::Nothing {
+            self.core.watch.traces.clear();
+        }
+    }
+
+    /// Returns the next trace. Fetch them all after every input, or they are lost at a bound.
+    pub fn poll_trace(&mut self) -> Option<Trace> {
+        self.core.watch.traces.pop_front()
+    }
+
+    /// Returns how many traces were lost since the start because nobody fetched them.
+    pub fn lost_traces(&self) -> u64 {
+        self.core.watch.lost
+    }
+
+    /// Shows every node, in no particular order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeSummary> {
+        self.nodes.iter().map(Node::summary)
+    }
+
+    /// Counts the nodes by state, in the order of [`Status::ALL`].
+    pub fn nodes_by_status(&self) -> [usize; Status::ALL.len()] {
+        let mut counts = [0; Status::ALL.len()];
+        for node in self.nodes.iter() {
+            counts[node.status() as usize] += 1;
+        }
+        counts
+    }
+
+    /// Shows one node; `None` if its client id is not known.
+    pub fn node(&self, client_id: &str) -> Option<NodeView> {
+        let node = self.nodes.find(client_id)?;
+        Some(node.view(&self.core))
+    }
+
+    /// Returns the counters of each link, in the order of the configuration.
+    pub fn link_counters(&self) -> &[LinkCounters] {
+        &self.core.links
+    }
+
+    /// Returns the names of the topics nodes registered or subscribed to, with how many nodes have
+    /// each; `prefix` begins the names wanted, and at most `most` are returned, in order.
+    pub fn topics(&self, prefix: &str, most: usize) -> Vec<(Arc<str>, usize)> {
+        self.nodes.topics(prefix, most)
+    }
+
+    /// Shows the gateway's own connection to the broker.
+    pub fn broker(&self) -> BrokerView {
+        self.anonymous.view()
+    }
+
+    /// Returns the client ids refused lately, the latest last.
+    pub fn refused(&self) -> impl DoubleEndedIterator<Item = &Refused> {
+        self.core.refused.iter()
+    }
+
+    /// Remembers the signal strength a node's last message had, in dBm.
+    pub fn note_signal(&mut self, link: LinkId, address: &Address, signal: i16) {
+        let peer = Peer {
+            link,
+            address: address.clone(),
+            node: None,
+        };
+        self.nodes.note_signal(&peer, signal);
+    }
+
+    /// Returns the settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    /// Lets any client connect for a while, whatever the list says. A duration of zero ends it.
+    pub fn permit(&mut self, now: Instant, duration: Duration) {
+        self.core.permit = (!duration.is_zero()).then(|| Permit {
+            until: now + duration,
+            admitted: Vec::new(),
+        });
+    }
+
+    /// Returns until when any client may connect, and who came in so.
+    pub fn permitted(&self) -> Option<(Instant, &[Arc<str>])> {
+        let permit = self.core.permit.as_ref()?;
+        Some((permit.until, &permit.admitted))
+    }
+
+    /// Ends the connection of a node by DISCONNECT; `false` if its client id is not known.
+    pub fn kick(&mut self, now: Instant, client_id: &str) -> bool {
+        self.nodes.kick(now, client_id, &mut self.core)
+    }
+
+    /// Ends the connection of a node and forgets all about it; `false` if its client id is not
+    /// known. What the broker keeps for the node is the broker's.
+    pub fn forget(&mut self, now: Instant, client_id: &str) -> bool {
+        let known = self.nodes.kick(now, client_id, &mut self.core);
+        self.nodes.forget(now, client_id, &mut self.core);
+        known
+    }
+}
+
+impl Nodes {
+    fn topics(&self, prefix: &str, most: usize) -> Vec<(Arc<str>, usize)> {
+        let mut found = std::collections::BTreeMap::new();
+        for node in self.iter() {
+            for name in node.session.topic_names() {
+                if !name.starts_with(prefix) {
+                    continue;
+                }
+                *found.entry(name.clone()).or_insert(0) += 1;
+                if found.len() > most {
+                    found.pop_last();
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! What happens, told while somebody listens.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::admission::RefusedReason;
+use super::super::{Core, LinkId, Peer, Target};
+use crate::session::{Direction, Status, Trouble};
+use crate::stats::Drop;
+use crate::upstream::{Event, Request};
+use crate::wire::MessageType;
+
+/// Traces kept for a shell that does not fetch them; further ones are counted and lost.
+const TRACES_MAX: usize = 16_384;
+
+/// How much is traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interest {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// States of nodes and of the broker, troubles, refusals.
+    States,
+    /// Every packet on both sides, too.
+    Packets,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// When.
+    pub at: Instant,
+    /// The node it concerns, if that is known.
+    pub node: Option<Arc<str>>,
+    /// The link it happened on; `None` for the broker's side.
+    pub link: Option<LinkId>,
+    /// What.
+    pub what: Happening,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A datagram went in or out.
+    Packet {
+        /// Which way.
+        direction: Direction,
+        /// The other end; `None` is everybody on the link.
+        peer: Option<Peer>,
+        /// The datagram.
+        bytes: Bytes,
+        /// Why it goes no further.
+        dropped: Option<Drop>,
+    },
+    /// A session asked something of the broker.
+    Request(Request),
+    /// The broker told a session something.
+    Event(Event),
+    /// A node is in another state.
+    State {
+        /// The state before.
+        from: Status,
+        /// The state now.
+        to: Status,
+        /// Where the node is.
+        peer: Option<Peer>,
+    },
+    /// Something did not work.
+    Trouble(Trouble),
+    /// A CONNECT was refused by the gateway itself.
+    Refused {
+        /// Who sent it.
+        peer: Peer,
+        /// Why.
+        reason: RefusedReason,
+    },
+    /// A session was forgotten.
+    Forgotten,
+    /// The gateway's own connection to the broker stands (`true`) or is lost.
+    Broker(bool),
+}
+
+/// Traces on their way out.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Watch {
+    pub(super) interest: Interest,
+    pub(super) traces: VecDeque<Trace>,
+    pub(super) lost: u64,
+}
+
+impl Core {
+    /// Whether this is traced.
+    pub(in crate::gateway) fn traces(&self, interest: Interest) -> bool {
+        self.watch.interest >= interest
+    }
+
+    /// Notes what happened. To be called only if it [is traced](Self::traces).
+    pub(in crate::gateway) fn trace(&mut self, trace: Trace) {
+        if self.watch.traces.len() < TRACES_MAX {
+            self.watch.traces.push_back(trace);
+        } else {
+            self.watch.lost += 1;
+        }
+    }
+
+    pub(in crate::gateway) fn trace_packet(
+        &mut self,
+        at: Instant,
+        direction: Direction,
+        peer: &Peer,
+        node: Option<Arc<str>>,
+        bytes: Bytes,
+        dropped: Option<Drop>,
+    ) {
+        self.trace(Trace {
+            at,
+            node,
+            link: Some(peer.link),
+            what: Happening::Packet {
+                direction,
+                peer: Some(peer.clone()),
+                bytes,
+                dropped,
+            },
+        });
+    }
+
+    /// Counts a datagram on its way out, and traces it.
+    pub(in crate::gateway) fn sent(&mut self, to: &Target, bytes: &Bytes, node: Option<&Arc<str>>) {
+        let (link, peer) = match to {
+            Target::Peer(peer, _) => (peer.link, Some(peer)),
+            Target::Broadcast { link, .. } => (*link, None),
+        };
+        if let Some(counters) = self.links.get_mut(usize::from(link.0)) {
+            counters.datagrams_out += 1;
+            counters.octets_out += bytes.len() as u64;
+            if let Some(kind) = MessageType::peek(bytes) {
+                counters.sent[kind.index()] += 1;
+            }
+        }
+        if self.traces(Interest::Packets)
+            && let Some(at) = self.now
+        {
+            self.trace(Trace {
+                at,
+                node: node.cloned(),
+                link: Some(link),
+                what: Happening::Packet {
+                    direction: Direction::Out,
+                    peer: peer.cloned(),
+                    bytes: bytes.clone(),
+                    dropped: None,
+                },
+            });
+        }
+    }
+}

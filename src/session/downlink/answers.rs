@@ -1,0 +1,192 @@
+//! What the node answers to REGISTER, PUBLISH and PUBREL.
+
+use std::time::Duration;
+
+use super::{Exchange, Repetition, Step};
+use crate::session::{Context, Session, State};
+use crate::stats::Drop;
+use crate::topics::Registration;
+use crate::wire::{MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+
+/// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+impl Session {
+    pub(in crate::session) fn handle_regack(
+        &mut self,
+        msg_id: MsgId,
+        code: ReturnCode,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(exchange) = self
+            .downlink
+            .exchange
+            .as_mut()
+            .filter(|e| e.msg_id == msg_id)
+        else {
+            return cx.unexpected();
+        };
+        let Step::Registering(topic_id) = exchange.step else {
+            return cx.unexpected();
+        };
+        match code {
+            ReturnCode::Accepted => {
+                self.registry.set(topic_id, Registration::Known);
+                self.end_exchange();
+            }
+            ReturnCode::Congestion => {
+                exchange.congested += 1;
+                if exchange.congested <= cx.link.retries {
+                    let wait = cx.link.retry * (1 << (exchange.congested - 1).min(16));
+                    self.downlink.retry_at = Some(cx.now + wait);
+                    return;
+                }
+                self.discard_head(Drop::Refused, cx);
+            }
+            ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+                self.refuse_topic(topic_id, cx);
+            }
+        }
+        self.pump(cx);
+    }
+
+    pub(in crate::session) fn handle_puback(
+        &mut self,
+        topic_id: TopicId,
+        msg_id: MsgId,
+        code: ReturnCode,
+        cx: &mut Context<'_>,
+    ) {
+        let current = self
+            .downlink
+            .exchange
+            .as_ref()
+            .filter(|exchange| exchange.msg_id == msg_id);
+        let Some(&Exchange {
+            step: Step::Publishing(topic),
+            ..
+        }) = current
+        else {
+            return self.handle_stray_puback(topic_id, code, cx);
+        };
+        let Some(head) = self.downlink.queue.front_mut() else {
+            return;
+        };
+        match code {
+            ReturnCode::Accepted if head.qos == QoS::AtLeastOnce => self.finish_head(cx),
+            // PUBREC is the positive answer at QoS 2.
+            ReturnCode::Accepted => return cx.unexpected(),
+            ReturnCode::InvalidTopicId => {
+                let name = head.topic.clone();
+                let again = !std::mem::replace(&mut head.readdressed, true);
+                // A new id, so that a copy of this rejection is not taken for a second one.
+                head.msg_id = None;
+                self.forget_addressing(&name, topic);
+                if again {
+                    self.end_exchange();
+                } else {
+                    self.discard_head(Drop::Refused, cx);
+                }
+            }
+            ReturnCode::Congestion => {
+                self.pause(cx);
+                return;
+            }
+            ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
+                self.discard_head(Drop::Refused, cx);
+            }
+        }
+        self.pump(cx);
+    }
+
+    pub(in crate::session) fn handle_pubrec(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let Some(exchange) = self
+            .downlink
+            .exchange
+            .as_mut()
+            .filter(|e| e.msg_id == msg_id)
+        else {
+            return cx.unexpected();
+        };
+        let is_qos2 = self
+            .downlink
+            .queue
+            .front_mut()
+            .is_some_and(|m| m.qos == QoS::ExactlyOnce);
+        match exchange.step {
+            Step::Publishing(_) if is_qos2 => {
+                *exchange = Exchange {
+                    msg_id,
+                    step: Step::Releasing,
+                    repeats: 0,
+                    second_round: false,
+                    since: cx.now,
+                    congested: 0,
+                    failures: 0,
+                };
+                self.acknowledge_head(cx);
+                self.send_exchange(Repetition::No, cx);
+                if matches!(self.state, State::Asleep) {
+                    self.downlink.freeze();
+                }
+            }
+            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
+            Step::Publishing(_) | Step::Registering(_) => cx.unexpected(),
+        }
+    }
+
+    pub(in crate::session) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let releasing = |e: &&mut Exchange| e.msg_id == msg_id && e.step == Step::Releasing;
+        if self.downlink.exchange.as_mut().filter(releasing).is_none() {
+            return cx.unexpected();
+        }
+        self.end_exchange();
+        self.pump(cx);
+    }
+
+    fn pause(&mut self, cx: &mut Context<'_>) {
+        let wait = cx
+            .link
+            .retry
+            .saturating_mul(1 << self.downlink.pauses.min(16))
+            .min(PAUSE_MAX);
+        self.end_exchange();
+        self.downlink.pauses += 1;
+        self.downlink.paused = true;
+        self.downlink.retry_at = Some(cx.now + wait);
+        if matches!(self.state, State::Awake(_)) {
+            self.finish_flush(cx);
+        }
+    }
+
+    /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25). PUBACK does not
+    /// say of which type the id is, but no id is both normal and pre-defined (I-08).
+    fn handle_stray_puback(&mut self, topic_id: TopicId, code: ReturnCode, cx: &mut Context<'_>) {
+        if code != ReturnCode::InvalidTopicId {
+            return cx.unexpected();
+        }
+        if self.registry.name(topic_id).is_some() {
+            self.registry.set(topic_id, Registration::Unconfirmed);
+        } else if let Some(name) = self.used_predefined(topic_id) {
+            self.forget_addressing(&name, Topic::Predefined(topic_id));
+        } else {
+            cx.unexpected();
+        }
+    }
+
+    /// The node rejects the name: no message on it until it connects again (I-12).
+    pub(super) fn refuse_topic(&mut self, topic_id: TopicId, cx: &mut Context<'_>) {
+        self.registry.set(topic_id, Registration::Refused);
+        if let Some(name) = self.registry.name(topic_id).cloned() {
+            tracing::debug!(node = &*self.client_id, topic = &*name, "topic refused");
+            self.drop_subscription(&name, cx);
+        }
+        self.discard_head(Drop::Refused, cx);
+    }
+
+    /// The node has the head of the queue.
+    fn finish_head(&mut self, cx: &mut Context<'_>) {
+        self.end_exchange();
+        self.acknowledge_head(cx);
+    }
+}

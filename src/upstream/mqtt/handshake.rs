@@ -1,0 +1,182 @@
+//! From wanting a connection to having one, and what is done when it is lost.
+
+use std::time::Duration;
+
+use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet};
+
+use super::exchanges::Resend;
+use super::{Connection, Context, Phase, to_mqtt};
+use crate::upstream::{CloseReason, ConnId, ConnectOptions, Event, Refusal, SocketRequest};
+
+/// A connection that lasted this long was no accident: the next back-off starts anew (I-36).
+const STABLE: Duration = Duration::from_secs(60);
+/// How long the broker may take to close a connection after DISCONNECT.
+const LEAVING: Duration = Duration::from_secs(1);
+
+impl Connection {
+    pub(super) fn connect(&mut self, options: ConnectOptions, cx: &mut Context<'_>) {
+        if options.clean_session {
+            self.outgoing.clear();
+            self.incoming.forget();
+        }
+        self.options = Some(options);
+        self.accepted = false;
+        self.attempts = 0;
+        self.give_up_after(cx.settings.patience, cx);
+        self.restart(cx);
+    }
+
+    /// Reconnects the session so that the broker repeats what was postponed.
+    pub(super) fn recall(&mut self, cx: &mut Context<'_>) {
+        if self.is_up() {
+            self.give_up_after(cx.settings.grace, cx);
+            self.restart(cx);
+        }
+    }
+
+    fn give_up_after(&mut self, time: Duration, cx: &Context<'_>) {
+        self.give_up = (!self.permanent).then(|| cx.now + time);
+    }
+
+    fn restart(&mut self, cx: &mut Context<'_>) {
+        match self.phase {
+            Phase::Up { conn } | Phase::Handshake { conn, .. } => {
+                self.send(&Packet::Disconnect, cx);
+                self.phase = Phase::Leaving {
+                    conn,
+                    until: cx.now + LEAVING,
+                };
+            }
+            Phase::Leaving { .. } => {}
+            Phase::Opening { .. } => {
+                self.abort(cx);
+                self.open(cx);
+            }
+            Phase::Idle | Phase::BackingOff { .. } => self.open(cx),
+        }
+    }
+
+    pub(super) fn open(&mut self, cx: &mut Context<'_>) {
+        self.stream.clear();
+        self.congested = false;
+        self.ping_sent = None;
+        self.attempts += 1;
+        *cx.serial = cx.serial.wrapping_add(1);
+        let conn = ConnId(u64::from(self.slot) << 32 | u64::from(*cx.serial));
+        self.phase = Phase::Opening {
+            conn,
+            until: cx.now + cx.settings.connect_timeout,
+        };
+        cx.sockets.push(SocketRequest::Open(conn));
+    }
+
+    pub(super) fn send_connect(&mut self, cx: &mut Context<'_>) {
+        let Some(options) = &self.options else { return };
+        let mut connect = Connect::new(&*options.client_id);
+        connect.clean_session = options.clean_session;
+        connect.keep_alive = cx.settings.keep_alive.as_secs().min(u64::from(u16::MAX)) as u16;
+        connect.last_will = options.will.as_ref().map(|will| LastWill {
+            topic: will.topic.to_string(),
+            message: will.message.clone(),
+            qos: to_mqtt(will.qos),
+            retain: will.retain,
+        });
+        connect.login = cx
+            .settings
+            .credentials
+            .as_ref()
+            .map(|(user, password)| Login {
+                username: user.to_string(),
+                password: password.to_string(),
+            });
+        self.send(&Packet::Connect(connect), cx);
+    }
+
+    pub(super) fn handle_connack(&mut self, answer: &ConnAck, conn: ConnId, cx: &mut Context<'_>) {
+        let refusal = match answer.code {
+            ConnectReturnCode::Success => {
+                self.accept(answer.session_present, conn, cx);
+                return;
+            }
+            code if self.permanent || code == ConnectReturnCode::ServiceUnavailable => {
+                self.abort(cx);
+                self.lost(CloseReason::Unreachable, cx);
+                return;
+            }
+            ConnectReturnCode::RefusedProtocolVersion => Refusal::Protocol,
+            ConnectReturnCode::BadClientId => Refusal::Identifier,
+            ConnectReturnCode::BadUserNamePassword => Refusal::Credentials,
+            ConnectReturnCode::NotAuthorized => Refusal::NotAuthorised,
+            ConnectReturnCode::ServiceUnavailable => Refusal::Unavailable,
+        };
+        let event = if self.accepted {
+            Event::Closed
+        } else {
+            Event::Refused(refusal)
+        };
+        self.close(cx);
+        cx.events.push(event);
+    }
+
+    fn accept(&mut self, session_present: bool, conn: ConnId, cx: &mut Context<'_>) {
+        self.phase = Phase::Up { conn };
+        self.accepted = true;
+        self.give_up = None;
+        self.up_since = cx.now;
+        if session_present {
+            self.incoming.resumed();
+        } else {
+            self.incoming.forget();
+            self.outgoing.forget_own_subscriptions();
+        }
+        cx.events.push(Event::Connected { session_present });
+        for packet in self
+            .outgoing
+            .resend(Resend::AfterReconnect { session_present })
+        {
+            self.send(&packet, cx);
+        }
+    }
+
+    pub(super) fn lost(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
+        let was_up = self.is_up();
+        tracing::debug!(slot = self.slot, ?reason, "broker connection lost");
+        if was_up {
+            self.give_up_after(cx.settings.grace, cx);
+            if cx.now.duration_since(self.up_since) >= STABLE {
+                self.attempts = 0;
+            }
+        }
+        let until = cx.now + self.backoff(cx);
+        self.phase = Phase::BackingOff { until };
+        self.stream.clear();
+    }
+
+    /// Doubles from attempt to attempt; the lower half is fixed, the upper random.
+    fn backoff(&self, cx: &mut Context<'_>) -> Duration {
+        let (first, longest) = cx.settings.backoff;
+        let doubled = first
+            .saturating_mul(1 << self.attempts.min(16))
+            .min(longest);
+        doubled / 2 + doubled.mul_f64(cx.rng.f64() / 2.0)
+    }
+
+    /// Ends the connection after what is queued on it.
+    pub(super) fn close(&mut self, cx: &mut Context<'_>) {
+        match self.phase {
+            Phase::Handshake { conn, .. } | Phase::Up { conn } | Phase::Leaving { conn, .. } => {
+                cx.sockets.push(SocketRequest::Finish(conn));
+            }
+            Phase::Opening { .. } => self.abort(cx),
+            Phase::Idle | Phase::BackingOff { .. } => {}
+        }
+        self.phase = Phase::Idle;
+        self.stream.clear();
+    }
+
+    pub(super) fn abort(&mut self, cx: &mut Context<'_>) {
+        if let Some(conn) = self.phase.conn() {
+            cx.sockets.push(SocketRequest::Abort(conn));
+        }
+    }
+}
