@@ -1,7 +1,9 @@
 //! Answers to senders without a session (I-04).
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
+
+use foldhash::quality::FixedState;
 
 use super::{Core, Peer, Route, Target};
 use crate::wire::Packet;
@@ -16,7 +18,8 @@ const PLACES: usize = 1024;
 /// once in a while, and to all of them together within a budget. Nothing is kept a stranger.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
-    hasher: RandomState,
+    /// Made with the first stranger, from the gateway's seed.
+    hasher: Option<FixedState>,
     answered: Vec<Option<(u64, Instant)>>,
     tokens: f64,
     refilled: Option<Instant>,
@@ -32,9 +35,7 @@ impl Strangers {
         packet: &Packet<'_>,
         core: &mut Core,
     ) {
-        if wants_answer(packet)
-            && self.may_answer(now, &peer, core.settings.limits.stranger_replies)
-        {
+        if wants_answer(packet) && self.may_answer(now, &peer, core) {
             core.send_packet(
                 Target::Peer(peer, route),
                 Packet::Disconnect { duration: None },
@@ -42,14 +43,17 @@ impl Strangers {
         }
     }
 
-    fn may_answer(&mut self, now: Instant, peer: &Peer, per_second: u32) -> bool {
-        let fingerprint = self.hasher.hash_one(peer);
+    fn may_answer(&mut self, now: Instant, peer: &Peer, core: &mut Core) -> bool {
+        let hasher = self
+            .hasher
+            .get_or_insert_with(|| FixedState::with_seed(core.rng.u64(..)));
+        let fingerprint = hasher.hash_one(peer);
         self.answered.resize(PLACES, None);
         let place = &mut self.answered[fingerprint as usize % PLACES];
         if place.is_some_and(|(who, at)| who == fingerprint && now.duration_since(at) < PAUSE) {
             return false;
         }
-        let most = f64::from(per_second);
+        let most = f64::from(core.settings.limits.stranger_replies);
         let gained = self
             .refilled
             .map_or(most, |at| most * now.duration_since(at).as_secs_f64());
