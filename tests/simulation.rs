@@ -154,6 +154,7 @@ fn a_fleet_survives_an_outage() {
     world
         .run_for(Duration::from_secs(500))
         .expect("no rule is broken");
+    world.schedule(world.now(), Act::Weather(Impairment::PERFECT));
     world.enter(Season::Calm);
     world
         .run_for(Duration::from_secs(1_000))
