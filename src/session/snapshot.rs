@@ -116,6 +116,7 @@ impl Session {
             }
             session.registry.restore(id, take_text(from)?).ok()?;
         }
+        session.registry.leave_gap();
         for _ in 0..from.try_get_u16().ok()? {
             let (kind, octets) = (from.try_get_u8().ok()?, from.try_get_u16().ok()?);
             let by = SubscribedAs::from_octets(kind, octets)?;

@@ -2,7 +2,7 @@
 
 use mqtt_sn_gateway::gateway::Settings;
 use mqtt_sn_gateway::session::Status;
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId, WillTopic};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
@@ -87,6 +87,32 @@ fn a_sleeper_sleeps_on_and_gets_what_the_broker_kept() {
     );
     t.sends([(B, publish(topic, QoS::AtLeastOnce, 2, b"x"))]);
     t.node(B, puback(topic, 2)).sends([(B, Packet::PingResp)]);
+}
+
+/// A crash comes before the store is safe: an id the node was told may not be there afterwards, and
+/// must not come to mean something else.
+#[test]
+fn ids_the_store_did_not_see_are_not_given_again() {
+    let mut t = Bench::with(keeping());
+    t.connected(A, "n", false);
+    let safe = t.registered(A, "a").octets();
+    let store = t.store.clone();
+    let told = t.registered(A, "b").octets();
+    t.store = store;
+    let mut t = t.restarted(keeping());
+    t.connected(A, "n", false);
+    let next = t.registered(A, "c").octets();
+    assert!(next != safe && next != told, "{next} stands for b");
+    t.node(A, publish(Topic::Normal(told), QoS::AtLeastOnce, 7, b"x"));
+    t.sends([(
+        A,
+        Packet::PubAck {
+            topic_id: told,
+            msg_id: MsgId(7),
+            code: ReturnCode::InvalidTopicId,
+        },
+    )]);
+    assert_eq!(t.registered(A, "a").octets(), safe);
 }
 
 #[test]
