@@ -25,6 +25,7 @@ mod probe;
 mod properties;
 mod radios;
 mod resync;
+mod sketch;
 mod streams;
 mod vectors;
 mod xbee;
