@@ -132,9 +132,12 @@ fn run(named: Option<&Path>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ended = runtime
-        .map_err(StartError::from)
-        .and_then(|runtime| runtime.block_on(serve(&path, config, log)));
+    let ended = runtime.map_err(StartError::from).and_then(|runtime| {
+        let ended = runtime.block_on(serve(&path, config, log));
+        // A thread may hang in the open() of a serial device.
+        runtime.shutdown_background();
+        ended
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

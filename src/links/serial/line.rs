@@ -4,23 +4,15 @@
 //! another number. It is tried again after a pause that grows, and as soon as something appears in its
 //! directory; nothing is done in between. A line never gives up.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::str::FromStr;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::devices;
-use super::port::{OpenError, Port, PortSettings};
-use super::readiness;
+use super::port::{OpenError, PortSettings};
+use super::stream::{Device, Stream};
 use super::watch::Watch;
 
 /// Wait before the first and the last attempts to open a device again.
@@ -31,197 +23,12 @@ const NETWORK_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 const STABLE: Duration = Duration::from_secs(10);
 /// Lets udev set permissions and links after a device appears.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A device that has not opened for so long is reported; the attempt goes on.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 /// A port that takes nothing for so long is stuck.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Octets read at once.
 const READ_MAX: usize = 4096;
-
-/// Which device: `device`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// A path, also a link to a pty.
-    Path(PathBuf),
-    /// `usb:VENDOR:PRODUCT[:SERIAL]`, hexadecimal ids.
-    Usb {
-        /// Vendor id.
-        vendor: u16,
-        /// Product id.
-        product: u16,
-        /// Serial number.
-        serial: Option<String>,
-    },
-    /// `tcp://host:port`: a serial server in the network.
-    Tcp {
-        /// Host and port.
-        address: String,
-    },
-}
-
-/// The text names no device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not a device; write a path such as /dev/serial/by-id/..., tcp://HOST:PORT, or usb:VENDOR:PRODUCT"
-)]
-pub struct UnknownDevice;
-
-impl FromStr for Device {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(address) = text.strip_prefix("tcp://") {
-            let (host, port) = address.rsplit_once(':').ok_or(UnknownDevice)?;
-            return match port.parse::<u16>() {
-                Ok(1..) if !host.is_empty() => Ok(Self::Tcp {
-                    address: address.to_owned(),
-                }),
-                Ok(_) | Err(_) => Err(UnknownDevice),
-            };
-        }
-        if let Some(ids) = text.strip_prefix("usb:") {
-            let mut ids = ids.splitn(3, ':');
-            let mut id = || u16::from_str_radix(ids.next().unwrap_or_default(), 16);
-            return match (id(), id()) {
-                (Ok(vendor), Ok(product)) => Ok(Self::Usb {
-                    vendor,
-                    product,
-                    serial: ids.next().map(str::to_owned),
-                }),
-                _ => Err(UnknownDevice),
-            };
-        }
-        if text.is_empty() || text.contains("://") {
-            return Err(UnknownDevice);
-        }
-        Ok(Self::Path(text.into()))
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Usb {
-                vendor,
-                product,
-                serial,
-            } => {
-                write!(f, "usb:{vendor:04x}:{product:04x}")?;
-                serial.iter().try_for_each(|serial| write!(f, ":{serial}"))
-            }
-            Self::Tcp { address } => write!(f, "tcp://{address}"),
-        }
-    }
-}
-
-impl Device {
-    /// Whether it is reached through the network, where pauses between octets mean nothing.
-    pub const fn is_remote(&self) -> bool {
-        matches!(self, Self::Tcp { .. })
-    }
-
-    /// Returns the path where the device appears.
-    fn place(&self) -> Option<&Path> {
-        match self {
-            Self::Path(path) => Some(path),
-            Self::Usb { .. } => Some(Path::new("/dev/serial/by-id/any")),
-            Self::Tcp { .. } => None,
-        }
-    }
-
-    async fn open(self, settings: PortSettings) -> Result<Stream, OpenError> {
-        let path = match self {
-            Self::Tcp { address } => return connect(address).await,
-            Self::Path(path) => path,
-            Self::Usb {
-                vendor,
-                product,
-                ref serial,
-            } => devices::find_usb(vendor, product, serial.as_deref())
-                .unwrap_or_else(|| PathBuf::from(self.to_string())),
-        };
-        let other = |path: PathBuf, source| OpenError::Other { path, source };
-        let opened = tokio::task::spawn_blocking({
-            let path = path.clone();
-            move || Port::open(&path, &settings)
-        });
-        let port = opened
-            .await
-            .map_err(|error| other(path.clone(), io::Error::other(error)))??;
-        let port = readiness::watch(port).map_err(|error| other(path, error))?;
-        Ok(Stream::Port(port))
-    }
-}
-
-async fn connect(address: String) -> Result<Stream, OpenError> {
-    let connected = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    match connected {
-        Ok(stream) => {
-            // Without these a server that lost its power looks alive for hours.
-            let socket = SockRef::from(&stream);
-            let keepalive = TcpKeepalive::new()
-                .with_time(Duration::from_secs(15))
-                .with_interval(Duration::from_secs(5))
-                .with_retries(3);
-            let careful = socket
-                .set_tcp_keepalive(&keepalive)
-                .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(20))))
-                .and_then(|()| socket.set_tcp_nodelay(true));
-            if let Err(error) = careful {
-                tracing::debug!(%error, "a dead serial server will be noticed late");
-            }
-            Ok(Stream::Tcp(stream))
-        }
-        Err(source) => Err(OpenError::Unreachable { address, source }),
-    }
-}
-
-/// An open line.
-#[derive(Debug)]
-enum Stream {
-    Port(AsyncFd<Port>),
-    Tcp(TcpStream),
-}
-
-impl Stream {
-    async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Port(port) => port.readable().await.map(|mut guard| guard.retain_ready()),
-            Self::Tcp(stream) => stream.readable().await,
-        }
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Port(port) => port.writable().await.map(|mut guard| guard.retain_ready()),
-            Self::Tcp(stream) => stream.writable().await,
-        }
-    }
-
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Port(port) => port.try_io(Interest::READABLE, |port| port.read(buffer)),
-            Self::Tcp(stream) => stream.try_read(buffer),
-        }
-    }
-
-    fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Port(port) => port.try_io(Interest::WRITABLE, |port| port.write(octets)),
-            Self::Tcp(stream) => stream.try_write(octets),
-        }
-    }
-
-    fn discard(&self) {
-        match self {
-            Self::Port(port) => port.get_ref().discard(),
-            Self::Tcp(_) => {}
-        }
-    }
-}
 
 /// What happened on a line.
 #[derive(Debug)]
@@ -259,7 +66,11 @@ enum State {
         retry_at: Instant,
         watch: Option<Watch>,
     },
-    Opening(Opening),
+    Opening {
+        opening: Opening,
+        /// When to report that it takes long; `None` when that is done.
+        report_at: Option<Instant>,
+    },
     Settling {
         stream: Stream,
         until: Instant,
@@ -345,18 +156,34 @@ impl Line {
                         () = sleep_until(*retry_at) => {}
                     }
                     let opening = self.device.clone().open(self.settings);
-                    self.state = State::Opening(Box::pin(opening));
+                    self.state = State::Opening {
+                        opening: Box::pin(opening),
+                        report_at: Some(Instant::now() + OPEN_PATIENCE),
+                    };
                 }
-                State::Opening(opening) => match opening.await {
-                    Ok(stream) => {
-                        let until = Instant::now() + self.settings.settle;
-                        self.state = State::Settling { stream, until };
+                State::Opening { opening, report_at } => {
+                    let opened = tokio::select! {
+                        biased;
+                        opened = opening => Some(opened),
+                        () = at(*report_at) => None,
+                    };
+                    match opened {
+                        Some(Ok(stream)) => {
+                            let until = Instant::now() + self.settings.settle;
+                            self.state = State::Settling { stream, until };
+                        }
+                        Some(Err(error)) => {
+                            self.close();
+                            return LineEvent::NotOpened(error);
+                        }
+                        None => {
+                            *report_at = None;
+                            let path = self.device.to_string().into();
+                            let after = OPEN_PATIENCE;
+                            return LineEvent::NotOpened(OpenError::Slow { path, after });
+                        }
                     }
-                    Err(error) => {
-                        self.close();
-                        return LineEvent::NotOpened(error);
-                    }
-                },
+                }
                 State::Settling { stream, until } => {
                     let until = *until;
                     let lost = tokio::select! {
@@ -502,6 +329,13 @@ async fn discard_all(stream: &Stream) -> io::Error {
     }
 }
 
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn changed(watch: Option<&Watch>) {
     match watch {
         Some(watch) => watch.changed().await,
@@ -514,4 +348,49 @@ fn is_temporary(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::links::serial::port::Flow;
+
+    const SETTINGS: PortSettings = PortSettings {
+        baud: 9600,
+        flow: Flow::None,
+        settle: Duration::ZERO,
+    };
+
+    /// An RFCOMM device may block in open() until its other end is in reach: that is told once, and the
+    /// attempt goes on, because a second one would block a second thread.
+    #[tokio::test]
+    async fn a_device_that_does_not_open_is_told_once_and_waited_for() {
+        let mut line = Line::new(Device::Path("/dev/rfcomm0".into()), SETTINGS);
+        line.state = State::Opening {
+            opening: Box::pin(std::future::pending()),
+            report_at: Some(Instant::now()),
+        };
+        let LineEvent::NotOpened(error) = line.next().await else {
+            panic!("nothing else can happen");
+        };
+        assert_eq!(
+            error.to_string(),
+            "/dev/rfcomm0 has not opened for 30 s: the other end of a Bluetooth device is out of reach, or the \
+             driver hangs; waiting."
+        );
+        {
+            let next = std::pin::pin!(line.next());
+            let polled = next.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Pending));
+        }
+        assert!(matches!(
+            line.state,
+            State::Opening {
+                report_at: None,
+                ..
+            }
+        ));
+    }
 }

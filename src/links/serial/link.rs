@@ -8,9 +8,10 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::devices;
-use super::line::{Device, Line, LineEvent};
+use super::line::{Line, LineEvent};
 use super::port::Flow;
 use super::radio::{Event, Lane, Notice, Radio, radio};
+use super::stream::Device;
 use super::{Heard, Order, SerialConfig, SerialEvent, SerialStats};
 use crate::gateway::LinkId;
 

@@ -13,7 +13,9 @@ mod port;
 pub mod probe;
 pub mod radio;
 mod readiness;
+mod stream;
 mod watch;
+mod wires;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,10 +28,10 @@ use crate::gateway::{Address, LinkId};
 use crate::links::framing::Framing;
 
 pub use holder::{Holder, of as holder_of};
-pub use line::{Device, UnknownDevice};
 pub use port::{Flow, OpenError, Port, PortSettings};
 pub use radio::{Addressing, Budget, Duty};
 use radio::{Counters, RadioSettings, To, largest_message};
+pub use stream::{Device, UnknownDevice};
 
 /// Messages the daemon may be ahead of the link.
 const ORDERS_MAX: usize = 256;

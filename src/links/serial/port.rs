@@ -1,8 +1,8 @@
 //! Opening a serial port with the care a dongle needs.
 //!
 //! Two programs must not share a radio: the port is locked twice, because `TIOCEXCL` does not stop root and a
-//! lock file's reader must cooperate. A terminal is made to pass octets as they are. DTR and RTS stay as
-//! the kernel sets them on open, both on: boards use them for power, sleep and reset, and `HUPCL` is off so
+//! lock file's reader must cooperate. A terminal is made to pass octets as they are. DTR and RTS are both on,
+//! as the kernel sets them on open: boards use them for power, sleep and reset, and `HUPCL` is off so
 //! that they do not drop in between. What a kind of port does not support (a pty knows no modem lines) is
 //! left out.
 
@@ -21,6 +21,7 @@ use rustix::termios::{
 
 use super::devices;
 use super::holder::{self, Holder};
+use super::wires;
 
 /// How a port is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,18 @@ pub enum OpenError {
         /// What it offers instead.
         nearest: u32,
     },
+    /// It has not opened for long, as an RFCOMM device does whose other end is out of reach.
+    #[error(
+        "{} has not opened for {} s: the other end of a Bluetooth device is out of reach, or the driver hangs; \
+         waiting.",
+        .path.display(), .after.as_secs()
+    )]
+    Slow {
+        /// As configured.
+        path: PathBuf,
+        /// For how long.
+        after: Duration,
+    },
     /// A serial server in the network cannot be reached.
     #[error("cannot reach tcp://{address}: {source}; waiting.")]
     Unreachable {
@@ -149,7 +162,11 @@ impl Port {
         // Ptys and gadget ports need not know it.
         let _ = ioctl_tiocexcl(&port.fd);
         port.configure(path, settings)?;
-        low_latency(path);
+        // Ptys, gadgets and sockets of socat have neither; a plain user may lack the right.
+        let _ = wires::lines_on(&port.fd);
+        if wires::low_latency(&port.fd).is_err() {
+            shorten_ftdi_timer(path);
+        }
         Ok(port)
     }
 
@@ -234,7 +251,7 @@ fn raw_8n1(termios: &mut Termios, flow: Flow) {
 }
 
 /// Asks an FTDI chip to hand over octets after 1 ms instead of 16; without permission it stays.
-fn low_latency(path: &Path) {
+fn shorten_ftdi_timer(path: &Path) {
     let Some(name) = devices::kernel_name(path) else {
         return;
     };
