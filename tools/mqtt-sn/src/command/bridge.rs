@@ -31,9 +31,12 @@ pub(crate) struct BridgeArgs {
     /// Serial device, such as /dev/serial/by-id/usb-..., or tcp://HOST:PORT
     #[arg(long, value_name = "DEVICE")]
     serial: Device,
-    /// What it speaks: raw, xbee, slip, slip-crc, cobs, cobs-crc, hdlc, aquila, radiohead
+    /// What it speaks: raw, xbee, slip, slip-crc, cobs, cobs-crc, hdlc, aquila, loralink, radiohead
     #[arg(long)]
     framing: Framing,
+    /// The sending device of loralink, if it is another one
+    #[arg(long, value_name = "DEVICE")]
+    transmit_serial: Option<Device>,
     /// Speed [default: 9600 for xbee, else 115200]
     #[arg(long)]
     baud: Option<u32>,
@@ -77,6 +80,11 @@ pub(crate) struct BridgeArgs {
 pub(crate) fn run(args: &BridgeArgs) -> Result<(), Failure> {
     let gateway = resolve(&args.host, args.port)?;
     let mut config = SerialConfig::new("bridge", args.serial.clone(), args.framing);
+    if args.transmit_serial.is_some() && args.framing != Framing::LoRaLink {
+        let why = "--transmit-serial: only loralink has a device of its own for sending";
+        return Err(Failure::Usage(why.into()));
+    }
+    config.transmit_device.clone_from(&args.transmit_serial);
     if let Some(baud) = args.baud {
         config.port.baud = baud;
     }
@@ -93,7 +101,10 @@ pub(crate) fn run(args: &BridgeArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(relay(args, config, gateway))
+    let ended = runtime.block_on(relay(args, config, gateway));
+    // A thread may hang in the open() of the device.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn relay(

@@ -3,7 +3,7 @@
 use mqtt_sn_gateway::links::framing::aquila::{FromBridge, ToBridge};
 use mqtt_sn_gateway::links::framing::{Codec, Framing, Side};
 
-use super::{BOUNDS, Dongle, Effects, Node, frames, write};
+use super::{BOUNDS, Dongle, Effects, Losses, Node, frames, write};
 
 /// An Aquila bridge: acknowledges every frame, one at a time.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct AquilaDongle {
     codec: Box<dyn Codec>,
     /// Keeps its ACKs to itself.
     pub is_mute: bool,
+    /// Messages that are lost on the air, which a NACK says.
+    pub losses: Losses,
     /// Was given a network id and key to keep.
     pub is_configured: bool,
 }
@@ -21,6 +23,7 @@ impl Default for AquilaDongle {
         Self {
             codec: Framing::Aquila.codec(Side::Node, BOUNDS),
             is_mute: false,
+            losses: Losses::none(),
             is_configured: false,
         }
     }
@@ -41,9 +44,14 @@ impl Dongle for AquilaDongle {
             match ToBridge::parse(&content) {
                 Some(ToBridge::Data { node, message }) => {
                     let node = node.to_be_bytes().to_vec();
-                    effects.to_nodes.push((node, message.to_vec()));
+                    let report = if self.losses.strike() {
+                        FromBridge::Nack
+                    } else {
+                        effects.to_nodes.push((node, message.to_vec()));
+                        FromBridge::Ack
+                    };
                     if !self.is_mute {
-                        self.say(&FromBridge::Ack, effects);
+                        self.say(&report, effects);
                     }
                 }
                 Some(ToBridge::EnterPairing | ToBridge::ExitPairing) => {

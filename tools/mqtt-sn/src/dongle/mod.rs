@@ -4,8 +4,10 @@
 //! reaches the nodes. It does no I/O: [`Plugged`] puts one behind a pty.
 
 mod aquila;
+mod loralink;
 mod plain;
 mod plugged;
+mod radiohead;
 mod xbee;
 
 use std::fmt;
@@ -16,8 +18,10 @@ use mqtt_sn_gateway::links::framing::{Bounds, Codec, Decoded};
 use crate::clock;
 
 pub use aquila::AquilaDongle;
+pub use loralink::{LoRaReceiver, LoRaSender};
 pub use plain::PlainDongle;
 pub use plugged::Plugged;
+pub use radiohead::RadioHeadDongle;
 pub use xbee::XBeeDongle;
 
 /// Address of a node on the air, most significant octet first; empty behind a plain line.
@@ -39,6 +43,33 @@ pub trait Dongle: fmt::Debug + Send {
 
     /// A node says this.
     fn hear_node(&mut self, from: &Node, message: &[u8], effects: &mut Effects);
+}
+
+/// Messages a radio does not bring to their nodes, by chance.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    percent: f64,
+    rng: fastrand::Rng,
+}
+
+impl Losses {
+    /// Loses this share of messages.
+    pub fn new(percent: f64, seed: u64) -> Self {
+        Self {
+            percent,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Loses nothing.
+    pub fn none() -> Self {
+        Self::new(0.0, 0)
+    }
+
+    /// Whether the next message is lost.
+    pub fn strike(&mut self) -> bool {
+        self.percent > 0.0 && self.rng.f64() * 100.0 < self.percent
+    }
 }
 
 /// Bounds of the dongles' own codecs.

@@ -7,10 +7,15 @@ use mqtt_sn_gateway::links::framing::xbee::{
     ApiFrame, ApiMode, AtStatus, MAX_CONTENT, UNKNOWN_64, XBee,
 };
 
-use super::{Dongle, Effects, Node, frames, write};
+use super::{Dongle, Effects, Losses, Node, frames, write};
 
 /// Frames of the host that are remembered.
 const LOG_MAX: usize = 100;
+/// 16-bit address in the status of a frame that did not arrive.
+const UNREACHED_16: u16 = 0xfffd;
+const DELIVERED: u8 = 0x00;
+const NETWORK_ACK_FAILURE: u8 = 0x21;
+const NO_SUCH_ADDRESS: u8 = 0x24;
 
 /// An `XBee` ZB module.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub struct XBeeDongle {
     pub absent: BTreeSet<Node>,
     /// Nodes whose status never comes.
     pub silent: BTreeSet<Node>,
+    /// Messages that are lost on the air, which the status says.
+    pub losses: Losses,
     /// 16-bit address each frame from a node carries.
     pub address16: u16,
     /// Every frame the host wrote, in words.
@@ -43,6 +50,7 @@ impl XBeeDongle {
             payload_max: 255,
             absent: BTreeSet::new(),
             silent: BTreeSet::new(),
+            losses: Losses::none(),
             address16: 0x1a2b,
             log: VecDeque::new(),
         }
@@ -91,17 +99,23 @@ impl XBeeDongle {
     fn transmit(&mut self, frame_id: u8, to: Node, data: &[u8], effects: &mut Effects) {
         let is_absent = self.absent.contains(&to);
         let is_silent = self.silent.contains(&to);
-        if !is_absent && !is_silent {
+        let is_lost = self.losses.strike();
+        if !is_absent && !is_silent && !is_lost {
             effects.to_nodes.push((to, data.to_vec()));
         }
         if frame_id == 0 || is_silent {
             return;
         }
+        let (to16, delivery) = match (is_absent, is_lost) {
+            (true, _) => (UNREACHED_16, NO_SUCH_ADDRESS),
+            (false, true) => (UNREACHED_16, NETWORK_ACK_FAILURE),
+            (false, false) => (self.address16, DELIVERED),
+        };
         let status = ApiFrame::ExtendedTransmitStatus {
             frame_id,
-            to16: if is_absent { 0xfffd } else { self.address16 },
+            to16,
             retries: 0,
-            delivery: if is_absent { 0x24 } else { 0 },
+            delivery,
             discovery: 0,
         };
         self.say(&status, effects);

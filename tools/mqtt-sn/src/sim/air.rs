@@ -14,7 +14,10 @@ use mqtt_sn_gateway::links::framing::aquila::BROADCAST as AQUILA_BROADCAST;
 use mqtt_sn_gateway::links::framing::xbee::{ApiMode, BROADCAST_64};
 
 use crate::clock;
-use crate::dongle::{AquilaDongle, Dongle, Node, PlainDongle, Plugged, XBeeDongle};
+use crate::dongle::{
+    AquilaDongle, Dongle, LoRaReceiver, LoRaSender, Losses, Node, PlainDongle, Plugged,
+    RadioHeadDongle, XBeeDongle,
+};
 use crate::failure::Failure;
 
 /// How long a gateway leaves an Aquila bridge alone after opening the port.
@@ -41,6 +44,8 @@ pub(super) struct AirOptions {
     pub(super) nodes: usize,
     /// Percent of messages from nodes with noise in front.
     pub(super) noise: f64,
+    /// Percent of messages to nodes that are lost on the air; dongles that report say so.
+    pub(super) drops: f64,
     /// Time from one unplugging to the next.
     pub(super) unplug: Option<Duration>,
     /// Makes the noise repeatable.
@@ -64,10 +69,16 @@ impl Air {
         if !is_quiet {
             let (framing, link) = (options.framing, options.link.display());
             eprintln!("mqtt-sn: a dongle without a radio is at {link}; for gateway.yaml:");
-            eprintln!("  - {{type: serial, framing: {framing}, device: {link}}}");
+            let more = if framing == Framing::LoRaLink {
+                let link = transmit_link(&options.link);
+                format!(", transmit_device: {}", link.display())
+            } else {
+                String::new()
+            };
+            eprintln!("  - {{type: serial, framing: {framing}, device: {link}{more}}}");
             eprintln!("mqtt-sn: waiting until a gateway opens it");
         }
-        while !plugged.is_open() {
+        while !plugged.iter().all(Plugged::is_open) {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         if options.framing == Framing::Aquila {
@@ -76,7 +87,8 @@ impl Air {
         let stop = Arc::new(AtomicBool::new(false));
         let ether = Ether {
             socket,
-            plugged: Some(plugged),
+            plugged,
+            losses: Losses::new(options.drops, options.seed),
             nodes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(options.seed),
@@ -109,33 +121,76 @@ impl Drop for Air {
     }
 }
 
-/// Whether there is a dongle for this format.
-pub(super) fn can_emulate(framing: Framing) -> bool {
-    !matches!(framing, Framing::LoRaLink | Framing::RadioHead)
+/// Most nodes one dongle of this format can tell apart.
+pub(super) const fn nodes_max(framing: Framing) -> usize {
+    match framing {
+        Framing::Aquila => 253,
+        Framing::LoRaLink | Framing::RadioHead => 254,
+        Framing::XBee => 1 << 24,
+        Framing::Raw
+        | Framing::Slip
+        | Framing::SlipCrc
+        | Framing::Cobs
+        | Framing::CobsCrc
+        | Framing::Hdlc => 0xffff,
+    }
 }
 
-fn plug(options: &AirOptions) -> Result<Plugged, Failure> {
-    let mode = if options.escapes {
-        ApiMode::Escaped
-    } else {
-        ApiMode::Plain
+/// Plugs the dongle in: one port, or two, of which the first one brings what nodes say.
+fn plug(options: &AirOptions) -> Result<Vec<Plugged>, Failure> {
+    let losses = Losses::new(options.drops, options.seed);
+    let dongle: Box<dyn Dongle> = match options.framing {
+        Framing::XBee => {
+            let mode = if options.escapes {
+                ApiMode::Escaped
+            } else {
+                ApiMode::Plain
+            };
+            let mut module = XBeeDongle::new(mode);
+            module.losses = losses;
+            Box::new(module)
+        }
+        Framing::Aquila => {
+            let mut bridge = AquilaDongle::default();
+            bridge.losses = losses;
+            Box::new(bridge)
+        }
+        Framing::LoRaLink => Box::new(LoRaReceiver::default()),
+        Framing::RadioHead => Box::new(RadioHeadDongle::default()),
+        framing @ (Framing::Raw
+        | Framing::Slip
+        | Framing::SlipCrc
+        | Framing::Cobs
+        | Framing::CobsCrc
+        | Framing::Hdlc) => Box::new(PlainDongle::new(framing)),
     };
-    let dongle: Box<dyn Dongle> = if options.framing == Framing::XBee {
-        Box::new(XBeeDongle::new(mode))
-    } else if options.framing == Framing::Aquila {
-        Box::new(AquilaDongle::default())
-    } else {
-        Box::new(PlainDongle::new(options.framing))
-    };
-    Plugged::new(&options.link, dongle)
-        .map_err(|error| Failure::Socket(format!("{}: {error}", options.link.display())))
+    let mut plugged = vec![plug_one(&options.link, dongle)?];
+    if options.framing == Framing::LoRaLink {
+        let sender = Box::new(LoRaSender::default());
+        plugged.push(plug_one(&transmit_link(&options.link), sender)?);
+    }
+    Ok(plugged)
+}
+
+fn plug_one(link: &Path, dongle: Box<dyn Dongle>) -> Result<Plugged, Failure> {
+    Plugged::new(link, dongle)
+        .map_err(|error| Failure::Socket(format!("{}: {error}", link.display())))
+}
+
+/// Returns where the second port of a dongle with two appears.
+fn transmit_link(link: &Path) -> PathBuf {
+    let mut path = link.as_os_str().to_owned();
+    path.push("-tx");
+    path.into()
 }
 
 struct Ether {
     options: AirOptions,
     socket: UdpSocket,
-    /// `None` while it is unplugged.
-    plugged: Option<Plugged>,
+    /// Its ports; none while it is unplugged.
+    plugged: Vec<Plugged>,
+    /// What a dongle loses that does not report it.
+    losses: Losses,
     nodes: BTreeMap<Node, SocketAddr>,
     addresses: BTreeMap<SocketAddr, Node>,
     rng: fastrand::Rng,
@@ -153,7 +208,7 @@ impl Ether {
                 // A node that is gone answers with ICMP.
                 Err(_) => {}
             }
-            while let Some((to, message)) = self.plugged.as_ref().and_then(Plugged::try_delivered) {
+            while let Some((to, message)) = self.plugged.iter().find_map(Plugged::try_delivered) {
                 self.down(&to, &message);
             }
             self.turn();
@@ -170,7 +225,7 @@ impl Ether {
             .or_insert_with(|| node_address(framing, next))
             .clone();
         self.nodes.insert(node.clone(), from);
-        let Some(plugged) = &self.plugged else {
+        let Some(plugged) = self.plugged.first() else {
             return;
         };
         if self.rng.f64() * 100.0 < self.options.noise {
@@ -191,7 +246,11 @@ impl Ether {
     }
 
     /// The gateway says something.
-    fn down(&self, to: &Node, message: &[u8]) {
+    fn down(&mut self, to: &Node, message: &[u8]) {
+        let reports = matches!(self.options.framing, Framing::XBee | Framing::Aquila);
+        if !reports && self.losses.strike() {
+            return;
+        }
         let (to, message) = match message {
             [5, 0xfe, _, high, low, inner @ ..] if self.is_forwarder() => {
                 (vec![*high, *low], inner)
@@ -217,11 +276,12 @@ impl Ether {
         if self.turn_at.is_none_or(|at| now < at) {
             return;
         }
-        if self.plugged.take().is_some() {
-            self.turn_at = Some(now + UNPLUGGED);
-        } else {
-            self.plugged = plug(&self.options).ok();
+        if self.plugged.is_empty() {
+            self.plugged = plug(&self.options).unwrap_or_default();
             self.turn_at = self.options.unplug.map(|after| now + after);
+        } else {
+            self.plugged.clear();
+            self.turn_at = Some(now + UNPLUGGED);
         }
     }
 
@@ -230,22 +290,35 @@ impl Ether {
     }
 }
 
-fn has_addresses(framing: Framing) -> bool {
-    matches!(framing, Framing::XBee | Framing::Aquila)
+const fn has_addresses(framing: Framing) -> bool {
+    matches!(
+        framing,
+        Framing::XBee | Framing::Aquila | Framing::LoRaLink | Framing::RadioHead
+    )
 }
 
 /// Returns the address of the `n`th node, counted from 1.
 fn node_address(framing: Framing, n: usize) -> Node {
     let n = (n as u32).to_be_bytes();
-    if framing == Framing::XBee {
-        [&[0x00, 0x13, 0xa2, 0x00][..], &n].concat()
-    } else {
-        n[2..].to_vec()
+    match framing {
+        Framing::XBee => [&[0x00, 0x13, 0xa2, 0x00][..], &n].concat(),
+        Framing::LoRaLink | Framing::RadioHead => n[3..].to_vec(),
+        Framing::Aquila
+        | Framing::Raw
+        | Framing::Slip
+        | Framing::SlipCrc
+        | Framing::Cobs
+        | Framing::CobsCrc
+        | Framing::Hdlc => n[2..].to_vec(),
     }
 }
 
 fn is_broadcast(to: &Node) -> bool {
-    to.is_empty() || *to == BROADCAST_64 || *to == AQUILA_BROADCAST.to_be_bytes()
+    const ONE_OCTET: [u8; 1] = [0xff];
+    to.is_empty()
+        || *to == BROADCAST_64
+        || *to == AQUILA_BROADCAST.to_be_bytes()
+        || *to == ONE_OCTET
 }
 
 /// Returns where a dongle appears unless the user says where.

@@ -22,7 +22,7 @@ use mqtt_sn_gateway::links::framing::Framing;
 
 use crate::failure::Failure;
 use crate::net::resolve;
-use crate::options::{FaultOptions, FormOptions, WatchOptions, seconds};
+use crate::options::{FaultOptions, FormOptions, WatchOptions, percent, seconds};
 
 use air::{Air, AirOptions};
 use expect::Expectation;
@@ -74,20 +74,18 @@ pub(crate) struct SimArgs {
     /// Put the nodes behind a dongle at a serial port instead: pty, or the path where it shall appear
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
     serial: Option<String>,
-    /// What the dongle speaks: raw, xbee, slip, slip-crc, cobs, cobs-crc, hdlc, aquila
+    /// What the dongle speaks: raw, xbee, slip, slip-crc, cobs, cobs-crc, hdlc, aquila, loralink, radiohead
     #[arg(long, default_value = "xbee", requires = "serial")]
     framing: Framing,
     /// An XBee with escapes (AP=2)
     #[arg(long, requires = "serial")]
     escapes: bool,
     /// Percent of messages with noise on the line in front of them
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value_t = 0.0,
-        requires = "serial"
-    )]
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent, requires = "serial", hide_default_value = true)]
     noise: f64,
+    /// Percent of messages to nodes that the radio loses; a dongle that reports on them says so
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent, requires = "serial", hide_default_value = true)]
+    drops: f64,
     /// Unplug the dongle every so often, for 2 s
     #[arg(long, value_name = "TIME", requires = "serial", value_parser = span)]
     unplug: Option<Duration>,
@@ -148,13 +146,11 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failure> {
 /// Puts a dongle between the nodes and the gateway.
 fn start_air(args: &SimArgs, link: &str, nodes: usize) -> Result<Air, Failure> {
     let framing = args.framing;
-    if !air::can_emulate(framing) {
+    let most = air::nodes_max(framing);
+    if nodes > most {
         return Err(Failure::Usage(format!(
-            "there is no dongle without a radio for {framing}"
+            "{framing} has addresses for {most} nodes at most"
         )));
-    }
-    if !(0.0..=100.0).contains(&args.noise) {
-        return Err(Failure::Usage("--noise takes 0 to 100 percent".into()));
     }
     let options = AirOptions {
         link: air::link(link),
@@ -162,6 +158,7 @@ fn start_air(args: &SimArgs, link: &str, nodes: usize) -> Result<Air, Failure> {
         escapes: args.escapes,
         nodes,
         noise: args.noise,
+        drops: args.drops,
         unplug: args.unplug,
         seed: args.faults.seed.unwrap_or(1),
     };

@@ -16,7 +16,13 @@ const NODE: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x12, 0x34];
 fn five_nodes(framing: &str, more: &[&str]) {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("dongle").display().to_string();
-    let link = format!(", {{type: serial, framing: {framing}, device: {place}, retry: 1s}}");
+    let transmit = match framing {
+        "loralink" => format!(", transmit_device: {place}-tx"),
+        _ => String::new(),
+    };
+    let link = format!(
+        ", {{type: serial, framing: {framing}, device: {place}{transmit}, settle: 0s, retry: 1s}}"
+    );
     let world = World::with_link(&link, "");
     let broker = world.broker.url();
     let mut sim = bare_tool();
@@ -45,7 +51,45 @@ fn five_nodes_live_behind_an_xbee() {
 
 #[test]
 fn five_nodes_live_behind_a_forwarder() {
+    for framing in ["raw", "slip", "cobs", "cobs-crc", "hdlc"] {
+        five_nodes(framing, &[]);
+    }
     five_nodes("slip-crc", &["--noise", "20"]);
+}
+
+#[test]
+fn five_nodes_live_behind_other_radios() {
+    for framing in ["aquila", "loralink", "radiohead"] {
+        five_nodes(framing, &[]);
+    }
+}
+
+/// What the radio loses is repeated, by the module after a bad status or by the gateway.
+#[test]
+fn drops_on_the_air_are_made_up_for() {
+    for framing in ["xbee", "aquila", "slip-crc"] {
+        five_nodes(framing, &["--drops", "10"]);
+    }
+}
+
+#[test]
+fn more_nodes_than_addresses_are_refused() {
+    let mut sim = bare_tool();
+    sim.args([
+        "sim",
+        "--serial",
+        "pty",
+        "--framing",
+        "radiohead",
+        "-n",
+        "255",
+    ]);
+    let (code, _, err) = words(&sim.output().expect("the tool runs"));
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("radiohead has addresses for 254 nodes at most"),
+        "{err}"
+    );
 }
 
 /// Relays `CONNECT` up and `CONNACK` down.
