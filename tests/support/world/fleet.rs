@@ -7,10 +7,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
 use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Network, Settings};
+use mqtt_sn_gateway::links::framing::Framing;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::wire::{QoS, TopicId};
 
 use crate::broker::Mood;
+use crate::cable::Trouble;
 use crate::device::{Attack, Attacker, Interest, Plan, Season, Subject};
 use crate::link::Impairment;
 use crate::transcript::Transcript;
@@ -29,6 +31,8 @@ pub struct Report {
     pub fingerprint: u64,
     /// Datagrams and octets.
     pub traffic: Traffic,
+    /// Frames that came off a serial line and that nobody sent.
+    pub undetected: usize,
     /// Messages published.
     pub messages: usize,
     /// Messages handed to an application.
@@ -82,6 +86,35 @@ pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
     Report::of(world, outcome)
 }
 
+/// Runs the fleet of a seed behind one dongle at a serial port, through lively and calm times to its end.
+pub fn run_serial_seed(seed: u64, framing: Framing, transcript: Transcript) -> Report {
+    const DONGLE: LinkId = LinkId(1);
+    let mut rng = Rng::with_seed(seed);
+    let mut settings = settings();
+    settings.links[usize::from(DONGLE.0)] = LinkSettings::serial("dongle", 255);
+    let mut world = World::new(settings, seed);
+    world.transcript = transcript;
+    world.add_dongle(DONGLE, framing, Trouble::draw(&mut rng));
+    let lively = Duration::from_secs(rng.u64(300..2_400));
+    let impairment = Impairment::draw(&mut rng);
+    for number in 0..rng.usize(1..9) {
+        let plan = draw_plan(&mut rng, number, lively);
+        let node = (framing != Framing::XBee).then(|| plan.client_id.clone().into_bytes());
+        let plan = Plan {
+            link: DONGLE,
+            node,
+            ..plan
+        };
+        world.add_device(plan, impairment);
+    }
+    if rng.u8(..3) == 0 {
+        misbehave(&mut world, &mut rng, lively);
+    }
+    chatter(&mut world, &mut rng, lively);
+    let outcome = live(&mut world, lively);
+    Report::of(world, outcome)
+}
+
 impl Report {
     pub(crate) fn of(world: World, outcome: Result<(), Violation>) -> Self {
         let messages = world.ledger.messages().count();
@@ -94,6 +127,7 @@ impl Report {
             outcome,
             fingerprint: world.transcript.fingerprint(),
             traffic: world.traffic,
+            undetected: world.undetected(),
             messages,
             delivered,
             transcript: world.transcript,

@@ -26,6 +26,7 @@
 //! [`run_seed`] runs a whole mixed fleet, drawn from the seed, through fair and foul weather.
 
 mod broker;
+mod cable;
 mod clock;
 mod device;
 mod drive;
@@ -40,13 +41,14 @@ mod violation;
 mod world;
 
 pub use broker::{Broker, Mood};
+pub use cable::Trouble;
 pub use clock::{Agenda, Clock};
 pub use device::{
     Attack, AttackOrigin, Attacker, Client, Deed, Device, Event, Identity, Interest, Plan, Season,
     State, Subject, Testament,
 };
 pub use drive::drive;
-pub use fleet::{Report, run_seed, settings};
+pub use fleet::{Report, run_seed, run_serial_seed, settings};
 pub use ledger::{Confirmed, Ledger, Message, MessageId, Receipt};
 pub use link::{Direction, Impairment, damage};
 pub use observer::Observer;

@@ -72,6 +72,10 @@ impl World {
                     placed.up.impairment = impairment;
                     placed.down.impairment = impairment;
                 }
+                for dongle in self.dongles.values_mut() {
+                    dongle.trouble.damage = impairment.corrupt;
+                    dongle.trouble.noise = impairment.corrupt;
+                }
             }
         }
         self.follow_broker();

@@ -12,7 +12,9 @@ impl World {
         self.next_address += 1;
         let number = if node.is_some() { 0 } else { self.next_address };
         let [_, b, c, d] = number.to_be_bytes();
-        let address = if link.0 == 0 {
+        let address = if self.is_point_to_point(link) {
+            Address::PointToPoint
+        } else if link.0 == 0 {
             let port = 1024 + (self.next_address % 50_000) as u16;
             let port = if node.is_some() { 4000 } else { port };
             Address::Socket(([10, b, c, d], port).into())
@@ -88,13 +90,30 @@ impl World {
             &message.packet,
             &mut self.ledger,
         );
-        let Some(index) = self.places.get(&receiver) else {
+        if self.dongles.contains_key(&to.link) {
+            self.dongle_hears_host(&to, bytes);
+        } else {
+            self.fly_to_device(&receiver, bytes);
+        }
+    }
+
+    pub(super) fn fly_to_device(&mut self, receiver: &Peer, bytes: &[u8]) {
+        let Some(index) = self.places.get(receiver) else {
             return;
         };
         let now = self.clock.now();
         for (at, bytes) in self.devices[*index].down.carry(&mut self.rng, now, bytes) {
             self.agenda
                 .enter(at, Happening::Downlink(receiver.clone(), bytes));
+        }
+    }
+
+    /// A datagram has come through the air: to the gateway's socket, or to its dongle.
+    pub(super) fn arrive_from_air(&mut self, from: &Peer, bytes: &[u8]) {
+        if self.dongles.contains_key(&from.link) {
+            self.dongle_hears_node(from, bytes);
+        } else {
+            self.arrive_at_gateway(from, bytes);
         }
     }
 
@@ -187,7 +206,7 @@ impl World {
 }
 
 /// Returns whom a datagram is from, or for: the node behind the forwarder if there is one.
-fn sender_of(transport: &Peer, message: &Datagram<'_>) -> Peer {
+pub(super) fn sender_of(transport: &Peer, message: &Datagram<'_>) -> Peer {
     Peer {
         link: transport.link,
         address: transport.address.clone(),

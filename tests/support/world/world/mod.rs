@@ -2,6 +2,7 @@
 
 mod acts;
 mod air;
+mod dongles;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Output, Peer, Route, Sett
 use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
+use self::dongles::Dongle;
 use crate::broker::{Broker, Mood};
 use crate::clock::{Agenda, Clock};
 use crate::device::{Attacker, Deed, Device, Plan, Season};
@@ -49,6 +51,7 @@ pub enum Act {
 #[derive(Debug)]
 enum Happening {
     Uplink(Peer, Vec<u8>),
+    Line(LinkId),
     Downlink(Peer, Vec<u8>),
     Device(usize),
     Stream(ConnId, Piece),
@@ -110,6 +113,7 @@ pub struct World {
     rng: Rng,
     agenda: Agenda<Happening>,
     places: BTreeMap<Peer, usize>,
+    dongles: BTreeMap<LinkId, Dongle>,
     overheard: Vec<u8>,
     next_address: u32,
     /// How often the gateway asked to be woken up, and was.
@@ -142,6 +146,7 @@ impl World {
             rng,
             agenda: Agenda::default(),
             places: BTreeMap::new(),
+            dongles: BTreeMap::new(),
             overheard: vec![2, 0x16],
             next_address: 0,
             wakes: 0,
@@ -359,7 +364,8 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Uplink(from, bytes) => self.arrive_at_gateway(&from, &bytes),
+            Happening::Uplink(from, bytes) => self.arrive_from_air(&from, &bytes),
+            Happening::Line(link) => self.read_line(link),
             Happening::Downlink(to, bytes) => self.arrive_at_device(&to, &bytes),
             Happening::Device(index) => self.wake_device(index),
             Happening::Stream(conn, piece) => self.stream(conn, piece),
