@@ -18,8 +18,10 @@ mod node;
 #[expect(dead_code, reason = "shared with other tests, which need more of it")]
 mod process;
 
+mod care;
 mod corpus;
 mod gateway;
+mod paho;
 mod ports;
 mod probe;
 mod properties;

@@ -21,27 +21,27 @@ use mqtt_sn::dongle::{AquilaDongle, Dongle, PlainDongle, Plugged, XBeeDongle};
 
 const NODE: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x00, 0x0a];
 const CONNECT: &str = "0B 04 04 01 00 3C 6E 6F 64 65 31";
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-const SETTINGS: PortSettings = PortSettings {
+pub(crate) const SETTINGS: PortSettings = PortSettings {
     baud: 115_200,
     flow: Flow::None,
     settle: Duration::ZERO,
 };
 
 /// A serial link under test, with the place its device appears at.
-struct Bench {
+pub(crate) struct Bench {
     directory: TempDir,
-    serial: Serial,
+    pub(crate) serial: Serial,
     events: mpsc::Receiver<SerialEvent>,
 }
 
 impl Bench {
-    fn start(framing: Framing) -> Self {
+    pub(crate) fn start(framing: Framing) -> Self {
         Self::start_with(framing, |_| {})
     }
 
-    fn start_with(framing: Framing, adjust: impl FnOnce(&mut SerialConfig)) -> Self {
+    pub(crate) fn start_with(framing: Framing, adjust: impl FnOnce(&mut SerialConfig)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let device = Device::Path(directory.path().join("dongle"));
         let mut config = SerialConfig::new(framing.name(), device, framing);
@@ -55,25 +55,25 @@ impl Bench {
         }
     }
 
-    fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         self.directory.path().join("dongle")
     }
 
-    fn plug(&self, dongle: impl Dongle + 'static) -> Plugged {
+    pub(crate) fn plug(&self, dongle: impl Dongle + 'static) -> Plugged {
         Plugged::new(&self.place(), Box::new(dongle)).expect("a pty")
     }
 
-    async fn heard(&mut self) -> Heard {
+    pub(crate) async fn heard(&mut self) -> Heard {
         let event = timeout(PATIENCE, self.events.recv()).await;
         event.expect("in time").expect("the link runs").heard
     }
 
     /// Waits until the link is up.
-    async fn up(&mut self) {
+    pub(crate) async fn up(&mut self) {
         while self.heard().await != Heard::Up {}
     }
 
-    async fn message(&mut self) -> (Address, Vec<u8>) {
+    pub(crate) async fn message(&mut self) -> (Address, Vec<u8>) {
         loop {
             if let Heard::Message { from, bytes, .. } = self.heard().await {
                 return (from, bytes.to_vec());
@@ -82,7 +82,7 @@ impl Bench {
     }
 
     /// Waits until the counters say so.
-    async fn until(&self, what: impl Fn(&SerialStats) -> bool) -> SerialStats {
+    pub(crate) async fn until(&self, what: impl Fn(&SerialStats) -> bool) -> SerialStats {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let stats = self.serial.stats();
@@ -96,14 +96,14 @@ impl Bench {
 }
 
 /// Both directions once.
-async fn exchange(bench: &mut Bench, plugged: &Plugged, node: &[u8], address: Address) {
+pub(crate) async fn exchange(bench: &mut Bench, plugged: &Plugged, node: &[u8], address: Address) {
     plugged.node_says(node, &hex(CONNECT));
     assert_eq!(bench.message().await, (address.clone(), hex(CONNECT)));
     bench.serial.send(address, hex("03 05 00").into());
     assert_eq!(deliver(plugged).await, (node.to_vec(), hex("03 05 00")));
 }
 
-async fn deliver(plugged: &Plugged) -> (Vec<u8>, Vec<u8>) {
+pub(crate) async fn deliver(plugged: &Plugged) -> (Vec<u8>, Vec<u8>) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(delivered) = plugged.try_delivered() {
@@ -337,7 +337,7 @@ fn errors_say_what_to_do() {
 
 /// Log lines, collected.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
@@ -360,7 +360,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Log {
     /// Collects what this thread logs from now on.
-    fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(log.clone())
@@ -372,7 +372,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().expect("log").clone()).expect("text");
         text.lines().map(|line| line.trim().to_owned()).collect()
     }
@@ -450,7 +450,7 @@ async fn boot_text_is_told_once_in_words() {
     );
 }
 
-async fn wait_for_line(log: &Log, expected: &str) {
+pub(crate) async fn wait_for_line(log: &Log, expected: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !log.lines().iter().any(|line| line == expected) {
         assert!(Instant::now() < deadline, "{:#?}", log.lines());

@@ -143,7 +143,7 @@ fn silence_is_nothing() {
     assert_eq!(found.expect("it opens"), None);
 }
 
-fn gateway(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn gateway(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_mqtt-sn-gateway"))
         .args(arguments)
         .output()

@@ -179,22 +179,26 @@ fn delimited_framings_lose_one_paced_and_two_back_to_back() {
     }
 }
 
+/// The measured table, each cell: lost on average, paced and back to back, and wrong ones that pass.
 #[test]
 fn raw_keeps_the_bounds_of_the_table() {
-    for (fault, paced, back_to_back) in [
-        (Fault::Drop, 1.0, 1.68),
-        (Fault::Insert, 1.0, 1.0),
-        (Fault::Flip, 1.06, 1.2),
-        (Fault::NoiseBefore, 0.05, 0.3),
-        (Fault::TextBefore, 0.05, 0.3),
+    for (fault, paced, back_to_back, bogus) in [
+        (Fault::Drop, 1.0, 1.68, 0.66),
+        (Fault::Insert, 1.0, 1.0, 0.69),
+        (Fault::Flip, 1.06, 1.2, 0.79),
+        (Fault::NoiseBefore, 0.05, 0.3, 0.3),
+        (Fault::TextBefore, 0.05, 0.3, 0.3),
     ] {
         for (pace, bound) in [(Pace::Paced, paced), (Pace::BackToBack, back_to_back)] {
             let make = || Framing::Raw.codec(Side::Gateway, BOUNDS);
             let cost = cost(&make, Framing::Raw, fault, pace);
             assert!(
-                cost.lost_mean < bound + 1e-9,
+                cost.lost_mean < bound + 1e-9 && cost.bogus_mean <= bogus,
                 "{fault:?}, {pace:?}: {cost:?}"
             );
+            if pace == Pace::Paced {
+                assert!(cost.lost_max <= 1, "{fault:?}: {cost:?}");
+            }
         }
     }
 }
