@@ -19,13 +19,13 @@ const PACE: Duration = Duration::from_secs(30);
 /// How long nodes and gateway may work on what is left when nothing new comes.
 const REST: Duration = Duration::from_secs(3_600);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     Up,
     Down,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Awake,
     Asleep,
@@ -121,8 +121,8 @@ fn check(cell: Cell, outcome: &Outcome) {
     if cell.qos >= QoS::AtLeastOnce || cell.loss == 0 {
         assert_eq!(
             outcome.delivered, published,
-            "QoS {} loses nothing",
-            cell.qos
+            "QoS {} {:?} {:?} loses nothing",
+            cell.qos, cell.direction, cell.node,
         );
     }
     if cell.qos != QoS::AtLeastOnce {

@@ -472,6 +472,14 @@ fn request_text(request: &Request) -> (Option<&'static str>, String) {
             Some("PUBACK"),
             format!("acknowledges msg {}", delivery.packet_id),
         ),
+        Request::Complete(delivery) => (Some("PUBCOMP"), format!("PUBCOMP {}", delivery.packet_id)),
+        Request::Discard(delivery) => {
+            let id = delivery.packet_id;
+            (
+                None,
+                format!("gives up msg {id}: the node will not have it"),
+            )
+        }
         Request::Postpone(delivery) => {
             let text = format!("leaves msg {} with the broker: no room", delivery.packet_id);
             (None, text)
@@ -513,6 +521,9 @@ fn event_text(event: &BrokerEvent) -> (Option<&'static str>, String) {
                 Some("PUBLISH"),
                 format!("PUBLISH {topic}, qos {qos}, {octets} octets"),
             )
+        }
+        BrokerEvent::Released(delivery) => {
+            (Some("PUBREL"), format!("PUBREL {}", delivery.packet_id))
         }
         BrokerEvent::Closed => (None, "connection lost for good".to_owned()),
     }

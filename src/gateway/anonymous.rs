@@ -11,7 +11,7 @@ use crate::stats::Drop;
 use crate::topics::is_valid_name;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::{ConnectOptions, Request, RequestId, SocketEvent};
-use crate::wire::{Publish, QoS, Topic};
+use crate::wire::{MsgId, Publish, QoS, Topic};
 
 /// The slot of the gateway's own connection; nodes count from 0.
 pub(super) const SLOT: u32 = u32::MAX;
@@ -70,6 +70,7 @@ impl Anonymous {
         };
         let request = Request::Publish {
             id: RequestId::OWN,
+            msg_id: MsgId::NONE,
             topic,
             payload,
             qos: QoS::AtMostOnce,

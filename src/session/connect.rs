@@ -148,8 +148,10 @@ impl Session {
             return;
         }
         self.established.clone_from(&self.requested);
+        self.downlink.note_connected(session_present);
         if !session_present {
             self.resubscribe(cx);
+            self.release_forgotten(cx);
         }
         if matches!(self.state, State::Connecting(Connecting::Upstream)) {
             tracing::info!(

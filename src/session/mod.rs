@@ -280,6 +280,7 @@ impl Session {
             Event::Subscribed { id, granted } => self.handle_subscribed(id, granted, cx),
             Event::Unsubscribed { id } => self.handle_unsubscribed(id, cx),
             Event::Message(inbound) => self.handle_message(inbound, cx),
+            Event::Released(delivery) => self.handle_released(delivery, cx),
             Event::Closed => self.handle_closed(cx),
         }
     }

@@ -163,6 +163,11 @@ impl Session {
         }
         cx.requests.push(Request::Publish {
             id: request,
+            msg_id: if acknowledged {
+                publish.msg_id
+            } else {
+                MsgId::NONE
+            },
             topic,
             payload: Bytes::copy_from_slice(publish.data),
             qos: publish.qos,
@@ -171,11 +176,13 @@ impl Session {
     }
 
     pub(super) fn handle_pubrel(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let is_persistent = self.is_persistent();
         let exchange = self
             .uplink
             .by_msg_id(msg_id)
             .filter(|exchange| exchange.qos == QoS::ExactlyOnce);
         match exchange {
+            None if is_persistent => self.release_unknown(msg_id, cx),
             None
             | Some(Exchange {
                 stage: Stage::Done { .. },
@@ -186,11 +193,32 @@ impl Session {
             Some(exchange) if exchange.stage == Stage::Received => {
                 exchange.stage = Stage::Releasing;
                 let id = exchange.request;
-                cx.requests.push(Request::Release { id });
+                cx.requests.push(Request::Release { id, msg_id });
             }
             // The broker's PUBCOMP will answer it; before PUBREC it makes no sense.
             Some(_) => cx.stats.duplicates += 1,
         }
+    }
+
+    /// The node releases what was published before a restart of the gateway: the broker may still wait
+    /// for that.
+    fn release_unknown(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        if self.uplink.under_way() >= cx.settings.uplink_window {
+            // It will ask again.
+            return;
+        }
+        let id = self.next_request_id();
+        let exchange = Exchange {
+            request: id,
+            msg_id: Some(msg_id),
+            topic_id: TopicId::NONE,
+            qos: QoS::ExactlyOnce,
+            fingerprint: 0,
+            stage: Stage::Releasing,
+            since: cx.now,
+        };
+        self.uplink.push(exchange, cx.settings.uplink_window);
+        cx.requests.push(Request::Release { id, msg_id });
     }
 
     pub(super) fn handle_uplink_stage(
@@ -212,7 +240,8 @@ impl Session {
             match stage {
                 UplinkStage::Received => {
                     exchange.stage = Stage::Releasing;
-                    cx.requests.push(Request::Release { id });
+                    let msg_id = MsgId::NONE;
+                    cx.requests.push(Request::Release { id, msg_id });
                 }
                 UplinkStage::Acknowledged | UplinkStage::Completed => {
                     self.uplink.remove(id);
@@ -321,7 +350,10 @@ impl Exchange {
         self.msg_id = None;
         if self.stage == Stage::Received {
             self.stage = Stage::Releasing;
-            cx.requests.push(Request::Release { id: self.request });
+            cx.requests.push(Request::Release {
+                id: self.request,
+                msg_id: MsgId::NONE,
+            });
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::wire::QoS;
+use crate::wire::{MsgId, QoS};
 
 /// What a session asks of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub enum Request {
     Publish {
         /// Matches [`Event::Uplink`].
         id: RequestId,
+        /// What the node calls it; also its packet id where the node has a connection of its own.
+        /// Node and broker then speak of the same exchange whatever becomes of the gateway.
+        msg_id: MsgId,
         /// Topic name.
         topic: Arc<str>,
         /// Payload.
@@ -26,8 +29,10 @@ pub enum Request {
     },
     /// The node has released its QoS 2 message: complete it.
     Release {
-        /// The id of the PUBLISH.
+        /// The id of the PUBLISH; a new one if the PUBLISH was before a restart of the gateway.
         id: RequestId,
+        /// What the node calls it.
+        msg_id: MsgId,
     },
     /// Subscribe the node to one filter.
     Subscribe {
@@ -45,8 +50,13 @@ pub enum Request {
         /// Topic filter.
         filter: Arc<str>,
     },
-    /// The node has the message (or never will): acknowledge it to the broker.
+    /// The node has the message: acknowledge it to the broker. At QoS 2 the answer is
+    /// [`Event::Released`].
     Acknowledge(Delivery),
+    /// QoS 2: the node has answered the release.
+    Complete(Delivery),
+    /// The node will never have the message: for the broker it is done.
+    Discard(Delivery),
     /// There is no room for the message: it stays with the broker, unacknowledged.
     Postpone(Delivery),
     /// There is room again: reconnect, so that the broker repeats what was postponed.
@@ -131,6 +141,9 @@ pub enum Event {
     },
     /// A message for the node.
     Message(Inbound),
+    /// QoS 2: the broker knows that the node has the message, which the node may now forget. Until
+    /// [`Request::Complete`] the broker repeats this on every connection.
+    Released(Delivery),
     /// The connection is gone for good: the grace time is over.
     Closed,
 }
@@ -159,6 +172,8 @@ pub struct Inbound {
     pub retain: bool,
     /// What to acknowledge; `None` at QoS 0.
     pub delivery: Option<Delivery>,
+    /// Whether the broker has sent it before (DUP).
+    pub repeated: bool,
 }
 
 /// Why the broker does not take a node (I-35).

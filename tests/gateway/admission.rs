@@ -167,7 +167,10 @@ fn a_predefined_id_with_a_new_meaning_is_not_used_for_the_old_one() {
     let granted = mqtt::SubscribeReasonCode::Success(rumqttc::QoS::AtMostOnce);
     t.broker(
         "n",
-        &[mqtt::Packet::SubAck(mqtt::SubAck::new(1, vec![granted]))],
+        &[mqtt::Packet::SubAck(mqtt::SubAck::new(
+            OWN_ID,
+            vec![granted],
+        ))],
     );
     let message = mqtt_publish("predef/two", rumqttc::QoS::AtMostOnce, 0, b"x");
     t.broker("n", std::slice::from_ref(&message));

@@ -64,9 +64,9 @@ fn riot_speaks_both_length_forms_and_hears_the_short_one() {
     long.extend_from_slice(&data);
     t.raw(A, &long).tells_broker([(
         "riot",
-        mqtt_publish("a", rumqttc::QoS::AtLeastOnce, 1, &data),
+        mqtt_publish("a", rumqttc::QoS::AtLeastOnce, 5, &data),
     )]);
-    t.broker("riot", &[mqtt_puback(1)]);
+    t.broker("riot", &[mqtt_puback(5)]);
     t.sends_raw([(
         A,
         &[0x07, 0x0d, (id >> 8) as u8, id as u8, 0x00, 0x05, 0x00],

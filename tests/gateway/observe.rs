@@ -187,7 +187,7 @@ fn latency_is_measured_to_the_brokers_acknowledgement() {
     t.connected(A, "n", true);
     let topic = t.registered(A, "topic");
     t.node(A, publish(topic, QoS::AtLeastOnce, 7, b""));
-    t.at(30).broker("n", &[mqtt_puback(1)]);
+    t.at(30).broker("n", &[mqtt_puback(7)]);
     t.sends([(A, puback(topic, 7))]);
     let latency = &t.gateway.stats().uplink_latency[0];
     assert_eq!((latency.count, latency.sum), (1, Duration::from_millis(30)));

@@ -2,7 +2,9 @@
 
 use mqtt_sn_gateway::gateway::Settings;
 use mqtt_sn_gateway::session::Status;
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
+use mqtt_sn_gateway::wire::{
+    Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId, WillTopic,
+};
 use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
@@ -50,7 +52,7 @@ fn a_topic_id_of_before_still_means_its_topic() {
 fn a_sleeper_sleeps_on_and_gets_what_the_broker_kept() {
     let mut t = Bench::with(keeping());
     t.connected(A, "n", false);
-    subscribe(&mut t, A, "n", "a/#", 1);
+    subscribe(&mut t, A, "n", "a/#", OWN_ID);
     let topic = t.registered(A, "a/b");
     t.node(A, SLEEP);
     t.broker = Broker::Accepts {
@@ -162,11 +164,11 @@ fn a_restart_in_order_lets_sleepers_sleep() {
 fn subscriptions_are_made_again_if_the_broker_forgot() {
     let mut t = Bench::with(keeping());
     t.connected(A, "n", false);
-    subscribe(&mut t, A, "n", "a/#", 1);
+    subscribe(&mut t, A, "n", "a/#", OWN_ID);
     let mut t = t.restarted(keeping());
     t.connected(A, "n", false);
     let mut subscribe = mqtt::Subscribe::new("a/#", rumqttc::QoS::AtLeastOnce);
-    subscribe.pkid = 1;
+    subscribe.pkid = OWN_ID;
     t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
 }
 
@@ -229,7 +231,7 @@ fn without_a_store_nothing_is_written() {
 fn torn_and_foreign_records_are_passed_over() {
     let mut t = Bench::with(keeping());
     t.connected(A, "n", false);
-    subscribe(&mut t, A, "n", "a/#", 1);
+    subscribe(&mut t, A, "n", "a/#", OWN_ID);
     t.registered(A, "a");
     let (key, value) = t.store.pop_first().expect("a record");
     t.store.insert("other/key".into(), value.clone());
@@ -263,5 +265,102 @@ fn an_id_that_was_reserved_stays_so() {
     for name in ["b", "c", "d"] {
         let id = t.registered(A, name).octets();
         assert!(id != TopicId(2) && id != first && !id.is_reserved());
+    }
+}
+
+fn qos2(msg_id: u16, dup: bool) -> Packet<'static> {
+    Packet::Publish(Publish {
+        dup,
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        topic: Topic::Short(*b"ab"),
+        msg_id: MsgId(msg_id),
+        data: b"x",
+    })
+}
+
+/// The node, the gateway killed, and the broker that has the session: each knows its half.
+fn killed(t: Bench) -> Bench {
+    let mut t = t.restarted(keeping());
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.connected(A, "n", false);
+    uses_short_names(&mut t);
+    t
+}
+
+fn uses_short_names(t: &mut Bench) {
+    t.node(A, publish(Topic::Short(*b"ab"), QoS::AtMostOnce, 0, b""));
+    t.tells_broker([("n", mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b""))]);
+}
+
+#[test]
+fn qos2_up_goes_on_after_a_kill_at_every_step() {
+    let msg_id = MsgId(5);
+    let published = || mqtt_publish("ab", rumqttc::QoS::ExactlyOnce, 5, b"x");
+    for step in 0..3 {
+        let mut t = Bench::with(keeping());
+        t.connected(A, "n", false);
+        t.node(A, qos2(5, false)).tells_broker([("n", published())]);
+        if step == 0 {
+            t = killed(t);
+            // To the broker it is the same message: it has the same packet id.
+            t.node(A, qos2(5, true)).tells_broker([("n", published())]);
+        }
+        t.broker("n", &[mqtt::Packet::PubRec(mqtt::PubRec::new(5))])
+            .sends([(A, Packet::PubRec { msg_id })]);
+        if step == 1 {
+            t = killed(t);
+        }
+        let pubrel = || mqtt::Packet::PubRel(mqtt::PubRel::new(5));
+        t.node(A, Packet::PubRel { msg_id })
+            .tells_broker([("n", pubrel())]);
+        if step == 2 {
+            t = killed(t);
+            t.node(A, Packet::PubRel { msg_id })
+                .tells_broker([("n", pubrel())]);
+        }
+        t.broker("n", &[mqtt::Packet::PubComp(mqtt::PubComp::new(5))])
+            .sends([(A, Packet::PubComp { msg_id })]);
+    }
+}
+
+#[test]
+fn qos2_down_goes_on_after_a_kill_at_every_step() {
+    let msg_id = MsgId(7);
+    let pubrel = || mqtt::Packet::PubRel(mqtt::PubRel::new(7));
+    for step in 0..4 {
+        let mut t = Bench::with(keeping());
+        t.connected(A, "n", false);
+        uses_short_names(&mut t);
+        let message = mqtt_publish("ab", rumqttc::QoS::ExactlyOnce, 7, b"x");
+        t.broker("n", std::slice::from_ref(&message))
+            .sends([(A, qos2(7, false))]);
+        if step == 0 {
+            t = killed(t);
+            t.broker("n", &[mqtt_dup(message)])
+                .sends([(A, qos2(7, true))]);
+        }
+        t.node(A, Packet::PubRec { msg_id });
+        t.tells_broker([("n", mqtt::Packet::PubRec(mqtt::PubRec::new(7)))]);
+        if step == 1 {
+            t = killed(t);
+        }
+        t.broker("n", &[pubrel()])
+            .sends([(A, Packet::PubRel { msg_id })]);
+        if step == 2 {
+            t = killed(t);
+            t.broker("n", &[pubrel()])
+                .sends([(A, Packet::PubRel { msg_id })]);
+        }
+        t.node(A, Packet::PubComp { msg_id });
+        t.tells_broker([("n", mqtt::Packet::PubComp(mqtt::PubComp::new(7)))]);
+        if step == 3 {
+            // The PUBCOMP did not arrive.
+            t = killed(t);
+            t.broker("n", &[pubrel()])
+                .sends([(A, Packet::PubRel { msg_id })]);
+        }
     }
 }

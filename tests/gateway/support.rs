@@ -121,15 +121,16 @@ impl Bench {
         let mut bench = Self::with_broker(settings.clone(), self.broker);
         bench.gateway = Gateway::new(settings, 8);
         bench.connections.clear();
-        let records = self.store.iter().map(|(key, value)| Record {
+        let record = |(key, value): (&Bytes, &Bytes)| Record {
             key: key.clone(),
             value: value.clone(),
             age: Duration::ZERO,
-        });
+        };
+        let records: Vec<_> = self.store.iter().map(record).collect();
+        bench.store = self.store;
         bench.gateway.restore(bench.now, records);
         bench.gateway.handle_input(bench.now, Input::Timeout);
         bench.drain();
-        bench.store = self.store;
         bench
     }
 
@@ -505,6 +506,9 @@ pub(crate) fn mqtt_dup(packet: mqtt::Packet) -> mqtt::Packet {
     publish.dup = true;
     mqtt::Packet::Publish(publish)
 }
+
+/// First of the packet ids the gateway chooses itself.
+pub(crate) const OWN_ID: u16 = 0x8000;
 
 pub(crate) fn mqtt_puback(pkid: u16) -> mqtt::Packet {
     mqtt::Packet::PubAck(mqtt::PubAck::new(pkid))

@@ -50,9 +50,9 @@ fn subscribed(clean: bool) -> Bench {
         },
     );
     let mut subscribe = mqtt::Subscribe::new("ab", Q2);
-    subscribe.pkid = 1;
+    subscribe.pkid = OWN_ID;
     t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))])
-        .broker("n", &[suback(1)]);
+        .broker("n", &[suback(OWN_ID)]);
     let code = ReturnCode::Accepted;
     let topic_id = TopicId(u16::from_be_bytes(*b"ab"));
     let suback = Packet::SubAck {
@@ -163,9 +163,9 @@ fn a_short_outage_goes_unnoticed() {
         .sends([]);
     t.broker = UP;
     t.at(29_000)
-        .tells_broker([("n", mqtt_publish("ab", Q1, 2, b"x"))])
+        .tells_broker([("n", mqtt_publish("ab", Q1, 1, b"x"))])
         .sends([]);
-    t.broker("n", &[mqtt_puback(2)])
+    t.broker("n", &[mqtt_puback(1)])
         .sends([(A, puback(SHORT, 1))]);
 }
 
@@ -185,27 +185,27 @@ fn after_the_grace_time_the_node_is_told() {
 #[test]
 fn a_publish_cut_off_is_repeated_with_dup_and_its_id() {
     let mut t = subscribed(false);
-    let packet = mqtt_publish("ab", Q1, 2, b"x");
+    let packet = mqtt_publish("ab", Q1, 1, b"x");
     t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))
         .tells_broker([("n", packet.clone())]);
     t.broker = UP;
     t.cut("n").at(2_000).tells_broker([("n", mqtt_dup(packet))]);
-    t.broker("n", &[mqtt_puback(2)])
+    t.broker("n", &[mqtt_puback(1)])
         .sends([(A, puback(SHORT, 1))]);
 }
 
 #[test]
 fn a_broker_that_forgot_gets_the_publish_anew_and_the_subscriptions() {
     let mut t = subscribed(true);
-    let packet = mqtt_publish("ab", Q1, 2, b"x");
+    let packet = mqtt_publish("ab", Q1, 1, b"x");
     t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))
         .tells_broker([("n", packet.clone())]);
     t.broker = FORGETFUL;
     let mut subscribe = mqtt::Subscribe::new("ab", Q2);
-    subscribe.pkid = 3;
+    subscribe.pkid = OWN_ID + 1;
     t.cut("n").at(2_000);
     t.tells_broker([("n", packet), ("n", mqtt::Packet::Subscribe(subscribe))]);
-    t.broker("n", &[suback(3), mqtt_puback(2)])
+    t.broker("n", &[suback(OWN_ID + 1), mqtt_puback(1)])
         .sends([(A, puback(SHORT, 1))]);
 }
 
@@ -214,7 +214,7 @@ fn qos2_up_is_cut_at_every_step_and_published_once() {
     for step in 0..4 {
         let mut t = subscribed(false);
         t.broker = UP;
-        let packet = mqtt_publish("ab", Q2, 2, b"x");
+        let packet = mqtt_publish("ab", Q2, 1, b"x");
         let node_pubrec = Packet::PubRec { msg_id: MsgId(1) };
         let node_pubrel = Packet::PubRel { msg_id: MsgId(1) };
         t.node(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))
@@ -222,15 +222,15 @@ fn qos2_up_is_cut_at_every_step_and_published_once() {
         if step == 0 {
             t.cut("n").at(2_000).tells_broker([("n", mqtt_dup(packet))]);
         }
-        t.broker("n", &[pubrec(2)]).sends([(A, node_pubrec)]);
+        t.broker("n", &[pubrec(1)]).sends([(A, node_pubrec)]);
         if step == 1 {
             t.cut("n").at(2_000).tells_broker([]);
         }
-        t.node(A, node_pubrel).tells_broker([("n", pubrel(2))]);
+        t.node(A, node_pubrel).tells_broker([("n", pubrel(1))]);
         if step == 2 {
-            t.cut("n").at(2_000).tells_broker([("n", pubrel(2))]);
+            t.cut("n").at(2_000).tells_broker([("n", pubrel(1))]);
         }
-        t.broker("n", &[pubcomp(2)])
+        t.broker("n", &[pubcomp(1)])
             .sends([(A, Packet::PubComp { msg_id: MsgId(1) })]);
         if step == 3 {
             t.cut("n").at(2_000).tells_broker([]);
@@ -261,16 +261,16 @@ fn qos2_cut_off_by_a_lost_node_is_repeated_with_its_id() {
     t.broker = UP;
     let message = mqtt_publish("ab", Q2, 7, b"x");
     t.broker("n", std::slice::from_ref(&message));
-    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 7, b"x"))]);
     // PUBREC is lost, and so is the node.
     for ms in [10_000, 20_000, 30_000] {
         t.at(ms)
-            .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+            .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 7, b"x"))]);
     }
     t.at(40_000).sends([]);
     t.node(A, connect("n", false)).sends([(A, CONNACK)]);
     t.broker("n", &[mqtt_dup(message)])
-        .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
+        .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 7, b"x"))]);
 }
 
 /// Passed on at once, it freed the packet id under the repetition: that came as a new message, and the
@@ -300,7 +300,7 @@ fn an_acknowledgement_during_the_outage_answers_the_repetition() {
         t.broker = Broker::Down;
         t.cut("n");
         let (answer, expected) = match qos {
-            Q2 => (Packet::PubRec { msg_id: MsgId(1) }, pubrec(7)),
+            Q2 => (Packet::PubRec { msg_id: MsgId(7) }, pubrec(7)),
             rumqttc::QoS::AtMostOnce | Q1 => (puback(SHORT, 1), mqtt_puback(7)),
         };
         t.node(A, answer).tells_broker([]);
@@ -316,19 +316,22 @@ fn qos2_down_is_delivered_once_whatever_the_broker_repeats() {
     let mut t = subscribed(false);
     t.broker = UP;
     let message = mqtt_publish("ab", Q2, 7, b"x");
+    let msg_id = MsgId(7);
     t.broker("n", std::slice::from_ref(&message));
-    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 1, b"x"))]);
-    t.node(A, Packet::PubRec { msg_id: MsgId(1) });
-    t.sends([(A, Packet::PubRel { msg_id: MsgId(1) })])
-        .tells_broker([("n", pubrec(7))]);
+    t.sends([(A, publish(SHORT, QoS::ExactlyOnce, 7, b"x"))]);
+    t.node(A, Packet::PubRec { msg_id });
+    t.sends([]).tells_broker([("n", pubrec(7))]);
     t.cut("n").at(1_000).broker("n", &[mqtt_dup(message)]);
     t.tells_broker([("n", pubrec(7))]).sends([]);
     t.broker("n", &[pubrel(7)])
+        .tells_broker([])
+        .sends([(A, Packet::PubRel { msg_id })]);
+    // The node has been asked already.
+    t.broker("n", &[pubrel(7)]).tells_broker([]).sends([]);
+    t.cut("n").at(2_000).broker("n", &[pubrel(7)]);
+    t.tells_broker([]).sends([]);
+    t.node(A, Packet::PubComp { msg_id })
         .tells_broker([("n", pubcomp(7))]);
-    t.broker("n", &[pubrel(7)])
-        .tells_broker([("n", pubcomp(7))])
-        .sends([]);
-    t.node(A, Packet::PubComp { msg_id: MsgId(1) });
 }
 
 #[test]
@@ -339,7 +342,7 @@ fn an_acknowledgement_for_a_forgotten_session_is_not_sent() {
     t.sends([(A, publish(SHORT, QoS::AtLeastOnce, 1, b"x"))]);
     t.cut("n").at(1_000);
     let mut subscribe = mqtt::Subscribe::new("ab", Q2);
-    subscribe.pkid = 2;
+    subscribe.pkid = OWN_ID + 1;
     t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
     // 7 may be another message there.
     t.node(A, puback(SHORT, 1)).tells_broker([]);
@@ -360,7 +363,7 @@ fn subscribing_again_does_not_pile_up() {
     for round in 1..=5 {
         t.cut("n").at(round * 61_000);
         let mut subscribe = mqtt::Subscribe::new("ab", Q2);
-        subscribe.pkid = 1 + round as u16;
+        subscribe.pkid = OWN_ID + round as u16;
         t.tells_broker([("n", mqtt::Packet::Subscribe(subscribe))]);
         t.node(A, PINGREQ).sends([(A, Packet::PingResp)]);
     }
@@ -408,7 +411,7 @@ fn a_congested_connection_holds_back_and_drops_qos0() {
         .tells_broker([]);
     assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
     t.congest("n", false)
-        .tells_broker([("n", mqtt_publish("ab", Q1, 2, b"kept"))]);
+        .tells_broker([("n", mqtt_publish("ab", Q1, 1, b"kept"))]);
     t.congest("n", false).tells_broker([]);
 }
 
@@ -512,7 +515,7 @@ fn dup_of_the_node_is_not_the_brokers_business() {
             ..packet
         }),
     );
-    t.tells_broker([("n", mqtt_publish("ab", Q1, 2, b"x"))]);
+    t.tells_broker([("n", mqtt_publish("ab", Q1, 5, b"x"))]);
 }
 
 /// The gateway kept the packet id of a message whose node had gone, took the broker's repetition for
@@ -523,7 +526,8 @@ fn what_a_node_leaves_unacknowledged_comes_again_with_its_next_connection() {
         let mut t = subscribed(false);
         let message = mqtt_publish("ab", qos, 7, b"x");
         t.broker("n", std::slice::from_ref(&message));
-        let first = delivered(qos, 1);
+        let msg_id = if qos == Q2 { 7 } else { 1 };
+        let first = delivered(qos, msg_id);
         t.sends([(A, first)]);
         t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
         t.broker = UP;
@@ -534,7 +538,7 @@ fn what_a_node_leaves_unacknowledged_comes_again_with_its_next_connection() {
             QoS::AtLeastOnce
         };
         t.broker("n", &[mqtt_dup(message)])
-            .sends([(A, repeated(SHORT, level, 1, b"x"))]);
+            .sends([(A, repeated(SHORT, level, msg_id, b"x"))]);
     }
 }
 

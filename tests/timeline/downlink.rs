@@ -12,6 +12,7 @@ const Q0: QoS = QoS::AtMostOnce;
 const Q1: QoS = QoS::AtLeastOnce;
 const Q2: QoS = QoS::ExactlyOnce;
 const A: Topic = Topic::Normal(TopicId(1));
+const AB: Topic = Topic::Short(*b"ab");
 
 /// Subscribed to "a" (id 1) and, by wildcard, to everything.
 fn subscribed() -> Timeline {
@@ -48,10 +49,11 @@ fn qos2_is_acknowledged_to_the_broker_when_the_node_has_it() {
     let mut t = subscribed();
     t.at(10)
         .broker(message("a", Q2, 7, b"x"))
-        .sends([publish(A, Q2, 1, b"x")])
+        .sends([publish(A, Q2, 7, b"x")])
         .asks([]);
-    t.at(50).node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
-    t.at(90).node(pubcomp(1)).nothing_more();
+    t.at(50).node(pubrec(7)).sends([]).asks([done(7)]);
+    t.at(60).broker(released(7)).sends([pubrel(7)]).asks([]);
+    t.at(90).node(pubcomp(7)).sends([]).asks([completed(7)]);
 }
 
 #[test]
@@ -83,10 +85,14 @@ fn one_exchange_at_a_time_in_order() {
     t.at(20)
         .node(puback(A, 1, ACCEPTED))
         .asks([done(7)])
-        .sends([publish(A, Q2, 2, b"2")]);
-    t.at(30).node(pubrec(2)).sends([pubrel(2)]).asks([done(8)]);
-    t.at(40).node(pubcomp(2)).sends([publish(A, Q1, 3, b"3")]);
-    t.at(50).node(puback(A, 3, ACCEPTED)).asks([done(9)]);
+        .sends([publish(A, Q2, 8, b"2")]);
+    t.at(30).node(pubrec(8)).sends([]).asks([done(8)]);
+    t.at(35).broker(released(8)).sends([pubrel(8)]);
+    t.at(40)
+        .node(pubcomp(8))
+        .asks([completed(8)])
+        .sends([publish(A, Q1, 2, b"3")]);
+    t.at(50).node(puback(A, 2, ACCEPTED)).asks([done(9)]);
 }
 
 #[test]
@@ -127,10 +133,11 @@ fn pubrel_is_repeated_without_dup() {
     let mut t = subscribed();
     t.at(10)
         .broker(message("a", Q2, 7, b"x"))
-        .sends([publish(A, Q2, 1, b"x")]);
-    t.at(20).node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+        .sends([publish(A, Q2, 7, b"x")]);
+    t.at(15).node(pubrec(7)).sends([]).asks([done(7)]);
+    t.at(20).broker(released(7)).sends([pubrel(7)]);
     for repeat in 1..=N_RETRY {
-        t.at(20 + repeat * T_RETRY).sends([pubrel(1)]);
+        t.at(20 + repeat * T_RETRY).sends([pubrel(7)]);
     }
     t.at(20 + (N_RETRY + 1) * T_RETRY)
         .asks([Request::Abandon])
@@ -142,10 +149,13 @@ fn a_repeated_pubrec_gets_pubrel_again() {
     let mut t = subscribed();
     t.at(10)
         .broker(message("a", Q2, 7, b"x"))
-        .sends([publish(A, Q2, 1, b"x")]);
-    t.node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
-    t.at(20).node(pubrec(1)).sends([pubrel(1)]).asks([]);
-    t.at(30).node(pubcomp(1)).nothing_more();
+        .sends([publish(A, Q2, 7, b"x")]);
+    t.node(pubrec(7)).asks([done(7)]).sends([]);
+    t.at(15).node(pubrec(7)).nothing_more();
+    t.broker(released(7)).sends([pubrel(7)]);
+    t.at(20).node(pubrec(7)).sends([pubrel(7)]).asks([]);
+    t.at(30).node(pubcomp(7)).sends([]).asks([completed(7)]);
+    t.at(40).node(pubcomp(7)).nothing_more();
 }
 
 /// Zephyr sends no REGACK when its topic table is full, but lives on (I-12, I-24).
@@ -169,11 +179,11 @@ fn a_node_that_lives_but_does_not_answer_loses_the_topic_not_the_session() {
     t.at(75_000).node(PINGREQ).sends([Packet::PingResp]);
     t.at(10 + 8 * T_RETRY)
         .sends([])
-        .asks([done(7)])
+        .asks([discarded(7)])
         .is(Status::Active);
     t.broker(message("new", Q1, 8, b"y"))
         .sends([])
-        .asks([done(8)]);
+        .asks([discarded(8)]);
     t.broker(message("a", Q0, 0, b"z"))
         .sends([publish(A, Q0, 0, b"z")]);
 }
@@ -218,10 +228,10 @@ fn a_rejected_register_refuses_the_topic_and_keeps_the_wildcard() {
             .sends([register(TopicId(3), 1, "new")]);
         t.node(regack(TopicId(3), 1, code))
             .sends([])
-            .asks([done(7)]);
+            .asks([discarded(7)]);
         t.broker(message("new", Q1, 8, b"2"))
             .sends([])
-            .asks([done(8)]);
+            .asks([discarded(8)]);
         t.broker(message("other", Q0, 0, b"3"))
             .sends([register(TopicId(4), 2, "other")]);
         t.node(regack(TopicId(4), 2, ACCEPTED));
@@ -245,7 +255,7 @@ fn a_rejected_register_ends_a_subscription_of_just_that_name() {
             id: RequestId(0),
             filter: "a".into(),
         },
-        done(7),
+        discarded(7),
     ]);
 }
 
@@ -267,7 +277,7 @@ fn a_congested_register_is_repeated_more_and_more_slowly() {
     // Then this message goes, and only this one.
     t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
         .sends([])
-        .asks([done(7)]);
+        .asks([discarded(7)]);
     t.broker(message("new", Q1, 8, b"2"))
         .sends([register(TopicId(3), 2, "new")]);
 }
@@ -289,7 +299,7 @@ fn an_unknown_topic_id_is_registered_again_and_the_message_resent_once() {
         .asks([]);
     t.node(puback(A, 3, ReturnCode::InvalidTopicId))
         .sends([])
-        .asks([done(7)]);
+        .asks([discarded(7)]);
     assert_eq!(t.stats.drops[Drop::Refused], 1);
 }
 
@@ -372,8 +382,8 @@ fn a_message_the_node_does_not_support_is_dropped() {
         let mut t = subscribed();
         t.at(10)
             .broker(message("a", Q2, 7, b"x"))
-            .sends([publish(A, Q2, 1, b"x")]);
-        t.node(puback(A, 1, code)).sends([]).asks([done(7)]);
+            .sends([publish(A, Q2, 7, b"x")]);
+        t.node(puback(A, 7, code)).sends([]).asks([discarded(7)]);
     }
 }
 
@@ -395,9 +405,11 @@ fn answers_to_nothing_are_ignored() {
     t.node(regack(TopicId(1), 1, ACCEPTED)).nothing_more();
     t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
     t.broker(message("a", Q2, 8, b"x"))
-        .sends([publish(A, Q2, 2, b"x")]);
-    t.node(puback(A, 2, ACCEPTED)).nothing_more();
-    t.node(pubrec(2)).sends([pubrel(2)]).asks([done(8)]);
+        .sends([publish(A, Q2, 8, b"x")]);
+    t.node(puback(A, 8, ACCEPTED)).nothing_more();
+    t.node(pubrec(8)).sends([]).asks([done(8)]);
+    // Not released yet.
+    t.node(pubcomp(8)).nothing_more();
 }
 
 #[test]
@@ -409,14 +421,14 @@ fn what_does_not_fit_the_link_is_dropped_and_completed() {
         .nothing_more();
     t.broker(message("a", Q1, 7, b"12345678901234"))
         .sends([])
-        .asks([done(7)]);
+        .asks([discarded(7)]);
     // Not even registered, if the message itself would not fit.
     t.broker(message("new", Q1, 8, b"12345678901234"))
         .sends([])
-        .asks([done(8)]);
+        .asks([discarded(8)]);
     t.broker(message("a/very/long/topic", Q1, 9, b"x"))
         .sends([])
-        .asks([done(9)]);
+        .asks([discarded(9)]);
     assert_eq!(t.stats.drops[Drop::TooLarge], 4);
     let fits = b"1234567890123";
     t.broker(message("a", Q1, 10, fits))
@@ -431,7 +443,7 @@ fn behind_a_forwarder_the_header_counts() {
     t.at(10)
         .broker(message("a", Q1, 7, b"123456789"))
         .sends([])
-        .asks([done(7)]);
+        .asks([discarded(7)]);
 }
 
 #[test]
@@ -504,7 +516,7 @@ fn a_full_queue_of_a_clean_session_drops() {
     t.at(10)
         .broker(message("a", Q1, 7, b"1"))
         .sends([publish(A, Q1, 1, b"1")]);
-    t.broker(message("a", Q1, 8, b"2")).asks([done(8)]);
+    t.broker(message("a", Q1, 8, b"2")).asks([discarded(8)]);
     assert_eq!(t.stats.drops[Drop::Backlog], 1);
     t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
 }
@@ -522,4 +534,111 @@ fn a_reconnect_repeats_the_message_with_its_id() {
     t.node(regack(id, 2, ACCEPTED))
         .sends([dup(publish(topic, Q1, 1, b"1"))]);
     t.node(puback(topic, 1, ACCEPTED)).asks([done(7)]);
+}
+
+/// A node that connected with `CleanSession` 0 to a session the broker has had for longer than this
+/// gateway runs.
+fn inherited() -> Timeline {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(false, false, 600))
+        .asks([connect_request(false)]);
+    t.broker(resumed()).sends([CONNACK]);
+    t.at(1).node(publish(AB, Q0, 0, b"uses short names"));
+    t.request_id();
+    t
+}
+
+#[test]
+fn a_release_of_before_a_restart_is_relayed() {
+    let mut t = inherited();
+    t.at(10).broker(released(7)).sends([pubrel(7)]).asks([]);
+    t.at(15).broker(released(7)).nothing_more();
+    t.at(20).node(pubcomp(7)).sends([]).asks([completed(7)]);
+}
+
+/// With a new id, or without DUP, the node would take it for another message.
+#[test]
+fn qos2_repeated_after_a_restart_has_its_id_and_dup() {
+    let mut t = inherited();
+    let again = |packet_id, data| {
+        let Event::Message(mut inbound) = message("ab", Q2, packet_id, data) else {
+            unreachable!()
+        };
+        inbound.repeated = true;
+        Event::Message(inbound)
+    };
+    t.at(10)
+        .broker(again(7, b"x"))
+        .sends([dup(publish(AB, Q2, 7, b"x"))]);
+    // What this gateway took and did not send is no repetition to the node.
+    t.broker(message("ab", Q2, 8, b"y")).nothing_more();
+    t.at(20).node(Packet::Disconnect { duration: None });
+    t.asks([Request::Disconnect]).sends([DISCONNECT]);
+    t.at(30)
+        .connects(content(false, false, 600))
+        .asks([connect_request(false)]);
+    t.broker(resumed())
+        .broker(again(7, b"x"))
+        .broker(again(8, b"y"));
+    t.sends([CONNACK, dup(publish(AB, Q2, 7, b"x"))]);
+    t.node(pubrec(7)).asks([done(7)]).sends([]);
+    t.broker(released(7)).sends([pubrel(7)]);
+    t.node(pubcomp(7))
+        .asks([completed(7)])
+        .sends([publish(AB, Q2, 8, b"y")]);
+}
+
+/// Nobody will release what the node has, so the gateway does; else nothing would follow.
+#[test]
+fn qos2_ends_although_the_broker_forgot_the_session() {
+    for pubrec_before in [true, false] {
+        let mut t = inherited();
+        t.at(10)
+            .broker(message("ab", Q2, 7, b"x"))
+            .sends([publish(AB, Q2, 7, b"x")]);
+        if pubrec_before {
+            t.node(pubrec(7)).asks([done(7)]).sends([]);
+            t.at(20).broker(accepted());
+        } else {
+            t.at(20).broker(accepted()).nothing_more();
+            t.node(pubrec(7)).asks([]);
+        }
+        t.sends([pubrel(7)]);
+        t.node(pubcomp(7)).nothing_more();
+        t.broker(message("ab", Q1, 1, b"y"))
+            .sends([publish(AB, Q1, 1, b"y")]);
+    }
+}
+
+/// A broker may use the lowest free packet id over and over: a late copy of the last PUBREC would be
+/// taken for that of the next message.
+#[test]
+fn a_packet_id_used_again_at_once_is_another_message_id() {
+    let mut t = subscribed();
+    for (ms, msg_id) in [(10, 7), (20, 1), (3_000, 7)] {
+        t.at(ms)
+            .broker(message("a", Q2, 7, b"x"))
+            .sends([publish(A, Q2, msg_id, b"x")]);
+        t.node(pubrec(msg_id)).asks([done(7)]).sends([]);
+        t.broker(released(7)).sends([pubrel(msg_id)]);
+        t.node(pubcomp(msg_id)).asks([completed(7)]);
+    }
+}
+
+/// The node would forget the message while the broker still repeats it.
+#[test]
+fn a_sleeper_is_released_at_a_later_wake_up_if_the_broker_is_away() {
+    let mut t = inherited();
+    t.at(10)
+        .broker(message("ab", Q2, 7, b"x"))
+        .sends([publish(AB, Q2, 7, b"x")]);
+    t.node(sleep(60)).sends([DISCONNECT]);
+    t.at(20).node(pubrec(7)).asks([done(7)]).sends([]);
+    t.at(1_000).node(WAKE).sends([Packet::PingResp]);
+    t.at(2_000).broker(released(7)).nothing_more();
+    t.at(3_000).node(WAKE).sends([pubrel(7)]);
+    t.node(pubcomp(7))
+        .asks([completed(7)])
+        .sends([Packet::PingResp]);
 }

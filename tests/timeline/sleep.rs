@@ -83,13 +83,12 @@ fn a_flush_is_one_at_a_time_and_ends_with_pingresp() {
         .asks([done(7)])
         .sends([register(new, 2, "new")]);
     t.at(9_200).node(regack(new, 2, ACCEPTED));
-    t.sends([publish(Topic::Normal(new), Q2, 3, b"3")]);
-    t.at(9_300)
-        .node(pubrec(3))
-        .sends([pubrel(3)])
-        .asks([done(8)]);
+    t.sends([publish(Topic::Normal(new), Q2, 8, b"3")]);
+    t.at(9_300).node(pubrec(8)).sends([]).asks([done(8)]);
+    t.at(9_350).broker(released(8)).sends([pubrel(8)]);
     t.at(9_400)
-        .node(pubcomp(3))
+        .node(pubcomp(8))
+        .asks([completed(8)])
         .sends([publish(a, Q0, 0, b"4"), Packet::PingResp]);
     t.is(Status::Asleep).due(9_400 + 660_000);
 }
@@ -215,18 +214,21 @@ fn a_release_nobody_completes_does_not_cost_the_next_message() {
     t.at(2_000)
         .broker(message("a", Q2, 7, b"1"))
         .broker(message("a", Q1, 8, b"2"));
-    t.at(3_000).node(WAKE).sends([publish(a, Q2, 1, b"1")]);
-    t.node(pubrec(1)).sends([pubrel(1)]).asks([done(7)]);
+    t.at(3_000).node(WAKE).sends([publish(a, Q2, 7, b"1")]);
+    t.node(pubrec(7)).sends([]).asks([done(7)]);
+    t.broker(released(7)).sends([pubrel(7)]);
     for repeat in 1..=N_RETRY {
-        t.at(3_000 + repeat * T_RETRY).sends([pubrel(1)]);
+        t.at(3_000 + repeat * T_RETRY).sends([pubrel(7)]);
     }
     t.at(3_000 + (N_RETRY + 1) * T_RETRY).is(Status::Asleep);
-    t.at(100_000).node(WAKE).sends([pubrel(1)]);
+    t.at(100_000).node(WAKE).sends([pubrel(7)]);
     for repeat in 1..=N_RETRY {
-        t.at(100_000 + repeat * T_RETRY).sends([pubrel(1)]);
+        t.at(100_000 + repeat * T_RETRY).sends([pubrel(7)]);
     }
-    t.at(100_000 + (N_RETRY + 1) * T_RETRY).is(Status::Asleep);
-    t.at(200_000).node(WAKE).sends([publish(a, Q1, 2, b"2")]);
+    t.at(100_000 + (N_RETRY + 1) * T_RETRY)
+        .asks([completed(7)])
+        .is(Status::Asleep);
+    t.at(200_000).node(WAKE).sends([publish(a, Q1, 1, b"2")]);
 }
 
 /// A SUBSCRIBE of a sleeper was forgotten when the node connected to wake up: no SUBACK, and an id
@@ -276,7 +278,10 @@ fn a_message_that_fails_at_every_wake_up_is_dropped_in_the_end() {
     t.at(20_000)
         .node(WAKE)
         .sends([dup(publish(a, Q1, 1, b"1"))]);
-    t.at(30_000).sends([]).asks([done(7)]).is(Status::Asleep);
+    t.at(30_000)
+        .sends([])
+        .asks([discarded(7)])
+        .is(Status::Asleep);
     assert_eq!(t.stats.drops[Drop::Undeliverable], 1);
 }
 
@@ -308,19 +313,23 @@ fn an_exchange_interrupted_by_sleep_goes_on_at_the_wake_up() {
     let mut t = Timeline::connected_persistent();
     let a = Topic::Normal(t.at(1).subscribed("a"));
     t.broker(message("a", Q2, 7, b"1"))
-        .sends([publish(a, Q2, 1, b"1")]);
+        .sends([publish(a, Q2, 7, b"1")]);
     t.at(100)
         .node(sleep(60))
         .sends([DISCONNECT])
         .due(100 + 90_000);
     // Its answer may still come.
     t.at(200)
-        .node(pubrec(1))
-        .sends([pubrel(1)])
+        .node(pubrec(7))
+        .sends([])
         .asks([done(7)])
+        .broker(released(7))
+        .sends([])
         .due(200 + 90_000);
-    t.at(50_000).node(WAKE).sends([pubrel(1)]);
-    t.node(pubcomp(1)).sends([Packet::PingResp]);
+    t.at(50_000).node(WAKE).sends([pubrel(7)]);
+    t.node(pubcomp(7))
+        .sends([Packet::PingResp])
+        .asks([completed(7)]);
 }
 
 #[test]

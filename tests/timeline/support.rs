@@ -400,6 +400,7 @@ pub(crate) fn publish_request(
     let payload = Bytes::from_static(data);
     Request::Publish {
         id,
+        msg_id: MsgId::NONE,
         topic: topic.into(),
         payload,
         qos,
@@ -419,7 +420,18 @@ pub(crate) fn message(topic: &str, qos: QoS, packet_id: u16, data: &'static [u8]
         qos,
         retain: false,
         delivery: (packet_id != 0).then_some(delivery(packet_id)),
+        repeated: false,
     })
+}
+
+/// The broker releases a QoS 2 message.
+pub(crate) fn released(packet_id: u16) -> Event {
+    Event::Released(delivery(packet_id))
+}
+
+pub(crate) fn release_request(id: RequestId, msg_id: u16) -> Request {
+    let msg_id = MsgId(msg_id);
+    Request::Release { id, msg_id }
 }
 
 pub(crate) fn delivery(packet_id: u16) -> Delivery {
@@ -431,4 +443,14 @@ pub(crate) fn delivery(packet_id: u16) -> Delivery {
 
 pub(crate) fn done(packet_id: u16) -> Request {
     Request::Acknowledge(delivery(packet_id))
+}
+
+/// The node will never have the message.
+pub(crate) fn discarded(packet_id: u16) -> Request {
+    Request::Discard(delivery(packet_id))
+}
+
+/// The node has forgotten the QoS 2 message.
+pub(crate) fn completed(packet_id: u16) -> Request {
+    Request::Complete(delivery(packet_id))
 }

@@ -1,8 +1,8 @@
 //! PUBLISH of the node [S 6.6; I-21, I-22, I-23, I-25].
 
 use mqtt_sn_gateway::stats::Drop;
-use mqtt_sn_gateway::upstream::{RequestId, UplinkStage};
-use mqtt_sn_gateway::wire::{Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+use mqtt_sn_gateway::upstream::{Request, RequestId, UplinkStage};
+use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
 
@@ -58,8 +58,9 @@ fn retain_is_passed_on_and_dup_is_not() {
     }
     t.at(2).node(packet);
     let mut request = publish_request(RequestId(1), "a", QoS::AtLeastOnce, b"x");
-    if let mqtt_sn_gateway::upstream::Request::Publish { retain, .. } = &mut request {
+    if let Request::Publish { retain, msg_id, .. } = &mut request {
         *retain = true;
+        *msg_id = MsgId(3);
     }
     t.asks([request]);
 }
@@ -149,7 +150,7 @@ fn qos2_goes_step_by_step_through_the_broker() {
         .broker(stage(id, UplinkStage::Received))
         .sends([pubrec(3)]);
     t.at(60).node(pubrel(3)).sends([]);
-    t.asks([mqtt_sn_gateway::upstream::Request::Release { id }]);
+    t.asks([release_request(id, 3)]);
     t.at(90)
         .broker(stage(id, UplinkStage::Completed))
         .sends([pubcomp(3)]);
@@ -167,9 +168,7 @@ fn qos2_repeated_at_every_step_is_forwarded_once() {
         .broker(stage(id, UplinkStage::Received))
         .sends([pubrec(3)]);
     t.at(20_002).node(dup(packet)).sends([pubrec(3)]).asks([]);
-    t.at(20_010)
-        .node(pubrel(3))
-        .asks([mqtt_sn_gateway::upstream::Request::Release { id }]);
+    t.at(20_010).node(pubrel(3)).asks([release_request(id, 3)]);
     t.at(20_020).node(dup(packet)).nothing_more();
     t.at(20_030).node(pubrel(3)).nothing_more();
     t.at(20_040)
@@ -187,8 +186,7 @@ fn a_copy_the_network_delayed_is_not_published_again() {
     let id = t.request_id();
     t.broker(stage(id, UplinkStage::Received))
         .sends([pubrec(3)]);
-    t.node(pubrel(3))
-        .asks([mqtt_sn_gateway::upstream::Request::Release { id }]);
+    t.node(pubrel(3)).asks([release_request(id, 3)]);
     t.broker(stage(id, UplinkStage::Completed))
         .sends([pubcomp(3)]);
     t.at(500).node(packet).nothing_more();
@@ -203,8 +201,7 @@ fn qos2_with_the_same_id_later_is_new() {
     let id = t.request_id();
     t.broker(stage(id, UplinkStage::Received))
         .sends([pubrec(1)]);
-    t.node(pubrel(1))
-        .asks([mqtt_sn_gateway::upstream::Request::Release { id }]);
+    t.node(pubrel(1)).asks([release_request(id, 1)]);
     t.broker(stage(id, UplinkStage::Completed))
         .sends([pubcomp(1)]);
     t.at(5_000).node(packet);
@@ -222,7 +219,7 @@ fn a_new_message_under_the_id_of_one_under_way_replaces_it_for_the_node() {
     t.at(200)
         .broker(stage(old, UplinkStage::Received))
         .sends([]);
-    t.asks([mqtt_sn_gateway::upstream::Request::Release { id: old }]);
+    t.asks([release_request(old, 0)]);
     t.broker(stage(old, UplinkStage::Completed)).nothing_more();
     t.broker(stage(new, UplinkStage::Received))
         .sends([pubrec(3)]);
@@ -334,4 +331,18 @@ fn finished_exchanges_do_not_pile_up() {
     t.sends([puback(topic, 1000, ACCEPTED)]);
     t.node(dup(publish(topic, QoS::AtLeastOnce, 1, b"x")));
     t.request_id();
+}
+
+/// The gateway was killed between PUBREC and PUBREL: it knows nothing of the exchange, the broker does.
+#[test]
+fn a_pubrel_of_before_a_restart_is_relayed() {
+    let mut t = Timeline::connected_persistent();
+    t.at(2).node(pubrel(77)).sends([]);
+    let id = RequestId(1);
+    t.asks([release_request(id, 77)]);
+    t.at(10).node(pubrel(77)).nothing_more();
+    t.at(50)
+        .broker(stage(id, UplinkStage::Completed))
+        .sends([pubcomp(77)]);
+    t.at(60).node(pubrel(77)).sends([pubcomp(77)]).asks([]);
 }

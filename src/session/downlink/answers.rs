@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Exchange, Repetition, Step};
+use super::{Exchange, Step};
 use crate::session::{Context, Session, State};
 use crate::stats::Drop;
 use crate::topics::Registration;
-use crate::wire::{MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+use crate::wire::{MsgId, QoS, ReturnCode, Topic, TopicId};
 
 /// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -96,51 +96,6 @@ impl Session {
                 self.discard_head(Drop::Refused, cx);
             }
         }
-        self.pump(cx);
-    }
-
-    pub(in crate::session) fn handle_pubrec(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        let Some(exchange) = self
-            .downlink
-            .exchange
-            .as_mut()
-            .filter(|e| e.msg_id == msg_id)
-        else {
-            return cx.unexpected();
-        };
-        let is_qos2 = self
-            .downlink
-            .queue
-            .front_mut()
-            .is_some_and(|m| m.qos == QoS::ExactlyOnce);
-        match exchange.step {
-            Step::Publishing(_) if is_qos2 => {
-                *exchange = Exchange {
-                    msg_id,
-                    step: Step::Releasing,
-                    repeats: 0,
-                    second_round: false,
-                    since: cx.now,
-                    congested: 0,
-                    failures: 0,
-                };
-                self.acknowledge_head(cx);
-                self.send_exchange(Repetition::No, cx);
-                if matches!(self.state, State::Asleep) {
-                    self.downlink.freeze();
-                }
-            }
-            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
-            Step::Publishing(_) | Step::Registering(_) => cx.unexpected(),
-        }
-    }
-
-    pub(in crate::session) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        let releasing = |e: &&mut Exchange| e.msg_id == msg_id && e.step == Step::Releasing;
-        if self.downlink.exchange.as_mut().filter(releasing).is_none() {
-            return cx.unexpected();
-        }
-        self.end_exchange();
         self.pump(cx);
     }
 

@@ -4,11 +4,15 @@
 //! `queue` holds what waits, `answers` takes what the node says to it, `retry` what it does not say.
 
 mod answers;
+mod ids;
 mod queue;
+mod release;
 mod retry;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
+use self::ids::{Completed, OwnIds};
 use self::queue::{NoRoom, Queue};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
@@ -26,12 +30,20 @@ pub(in crate::session) struct Downlink {
     /// The node reported congestion this often in a row (I-25).
     pauses: u32,
     paused: bool,
-    last_msg_id: MsgId,
+    own_ids: OwnIds,
     /// What the node was asked to acknowledge when the connection ended. If the broker repeats it, so
     /// does the gateway: the node may have it, and only the id tells (QoS 2).
     unanswered: Option<(Delivery, MsgId)>,
+    /// QoS 2 messages the node has and shall forget.
+    releases: VecDeque<Delivery>,
+    /// Message ids of QoS 2 the node has completed lately.
+    completed: Completed,
+    /// Messages the broker sent and the node was not: their repetition is a first sending.
+    unsent: Vec<Delivery>,
     /// Messages were left with the broker for want of room.
     postponed: bool,
+    /// Whose messages the broker repeats.
+    origin: Origin,
 }
 
 /// The one thing the node has to answer. REGISTER and PUBLISH concern the head of the queue.
@@ -55,8 +67,37 @@ struct Exchange {
 enum Step {
     Registering(TopicId),
     Publishing(Topic),
-    /// QoS 2: the node has the message, which is no longer in the queue.
-    Releasing,
+    /// QoS 2: the node has the message, which is no longer in the queue; the broker does not know yet.
+    Received(Delivery),
+    /// QoS 2: the broker knows that, or has forgotten it, and the node shall forget the message.
+    Releasing(Option<Delivery>),
+}
+
+impl Step {
+    /// Returns the QoS 2 message the node has.
+    fn taken(self) -> Option<Delivery> {
+        match self {
+            Self::Received(delivery) => Some(delivery),
+            Self::Releasing(delivery) => delivery,
+            Self::Registering(_) | Self::Publishing(_) => None,
+        }
+    }
+
+    /// Whether the message is no longer in the queue.
+    fn is_taken(self) -> bool {
+        matches!(self, Self::Received(_) | Self::Releasing(_))
+    }
+}
+
+/// Where the broker's session came from when this session first met it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    #[default]
+    Unknown,
+    /// It began with this session: what the node was sent is known here.
+    Own,
+    /// It is older: the node may have got messages that only the broker remembers.
+    Inherited,
 }
 
 impl Downlink {
@@ -84,7 +125,7 @@ impl Downlink {
             packet: match exchange.step {
                 Step::Registering(_) => "REGISTER",
                 Step::Publishing(_) => "PUBLISH",
-                Step::Releasing => "PUBREL",
+                Step::Received(_) | Step::Releasing(_) => "PUBREL",
             },
             msg_id: exchange.msg_id,
             since: exchange.since,
@@ -97,10 +138,15 @@ impl Downlink {
     pub(in crate::session) fn clear(&mut self, budget: &mut QueueBudget) {
         let head = self.queue.front_mut();
         let sent = head.and_then(|head| head.delivery.zip(head.msg_id));
+        let exchange = self.exchange.as_ref();
+        let taken = exchange.and_then(|exchange| Some((exchange.step.taken()?, exchange.msg_id)));
+        self.note_unsent();
         self.queue.clear(budget);
         *self = Self {
-            last_msg_id: self.last_msg_id,
-            unanswered: sent.or(self.unanswered),
+            own_ids: self.own_ids,
+            unsent: std::mem::take(&mut self.unsent),
+            origin: self.origin,
+            unanswered: taken.or(sent).or(self.unanswered),
             ..Self::default()
         };
     }
@@ -121,7 +167,7 @@ impl Downlink {
         self.exchange = self
             .exchange
             .take()
-            .filter(|exchange| exchange.step == Step::Releasing);
+            .filter(|exchange| exchange.step.is_taken());
     }
 }
 
@@ -148,11 +194,7 @@ impl Session {
             let delivery = inbound.delivery;
             let topic = inbound.topic.clone();
             let octets = inbound.payload.len();
-            let again = self
-                .downlink
-                .unanswered
-                .take_if(|(unanswered, _)| Some(*unanswered) == delivery)
-                .map(|(_, msg_id)| msg_id);
+            let again = self.downlink.sent_as(&inbound);
             let queue = &mut self.downlink.queue;
             let pushed = queue.push(inbound, again, cx.now, cx.settings, cx.budget);
             if pushed == Err(NoRoom) {
@@ -161,9 +203,10 @@ impl Session {
                 let Some(delivery) = delivery else { return };
                 // A clean session has nothing at the broker to come back for.
                 if self.connect.clean_session {
-                    cx.requests.push(Request::Acknowledge(delivery));
+                    cx.requests.push(Request::Discard(delivery));
                 } else {
                     self.downlink.postponed = true;
+                    self.downlink.postpone(delivery);
                     cx.requests.push(Request::Postpone(delivery));
                 }
             }
@@ -207,10 +250,10 @@ impl Session {
     /// Goes on where the node left off: it has connected or woken up.
     pub(in crate::session) fn resume_downlink(&mut self, cx: &mut Context<'_>) {
         self.downlink.paused = false;
-        if self.downlink.exchange.is_some() {
-            self.send_exchange(Repetition::Yes, cx);
-        } else {
-            self.pump(cx);
+        match &self.downlink.exchange {
+            None => self.pump(cx),
+            Some(exchange) if matches!(exchange.step, Step::Received(_)) => self.await_release(cx),
+            Some(_) => self.send_exchange(Repetition::Yes, cx),
         }
     }
 
@@ -221,17 +264,20 @@ impl Session {
 
     /// Deals with the head of the queue; `false` when there is no more to do.
     fn send_head(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.state {
+        let is_flushed = match self.state {
             State::Active { .. } if self.downlink.paused => return false,
-            State::Active { .. } => {}
-            State::Awake(ref flush) if flush.left > 0 => {}
-            State::Awake(_) => {
-                self.finish_flush(cx);
-                return false;
-            }
+            State::Active { .. } => false,
+            State::Awake(ref flush) => flush.left == 0,
             State::Disconnected | State::Lost | State::Connecting(_) | State::Asleep => {
                 return false;
             }
+        };
+        if self.send_release(cx) {
+            return true;
+        }
+        if is_flushed {
+            self.finish_flush(cx);
+            return false;
         }
         let Some(head) = self.downlink.queue.front_mut() else {
             if matches!(self.state, State::Awake(_)) {
@@ -255,7 +301,7 @@ impl Session {
                     self.discard_head(Drop::TooLarge, cx);
                     return true;
                 }
-                let msg_id = self.next_msg_id();
+                let msg_id = self.next_msg_id(cx);
                 self.begin_exchange(msg_id, Step::Registering(topic_id), cx);
                 self.send_exchange(Repetition::No, cx);
             }
@@ -300,7 +346,7 @@ impl Session {
         }
         let (msg_id, repetition) = match head.msg_id {
             Some(msg_id) => (msg_id, Repetition::Yes),
-            None => (self.next_msg_id(), Repetition::No),
+            None => (self.name_head(cx), Repetition::No),
         };
         self.begin_exchange(msg_id, Step::Publishing(topic), cx);
         self.send_exchange(repetition, cx);
@@ -329,7 +375,8 @@ impl Session {
             cx.stats.retransmissions += 1;
         }
         match exchange.step {
-            Step::Releasing => cx.send(&Packet::PubRel { msg_id }),
+            Step::Received(_) => {}
+            Step::Releasing(_) => cx.send(&Packet::PubRel { msg_id }),
             Step::Registering(topic_id) => {
                 let Some(head) = self.downlink.queue.front_mut() else {
                     return;
@@ -366,7 +413,7 @@ impl Session {
         };
         note_drop(reason, &message.topic, message.payload.len(), cx);
         if let Some(delivery) = message.delivery {
-            cx.requests.push(Request::Acknowledge(delivery));
+            cx.requests.push(Request::Discard(delivery));
         }
     }
 
@@ -392,9 +439,8 @@ impl Session {
         self.downlink.retry_at = None;
     }
 
-    fn next_msg_id(&mut self) -> MsgId {
-        self.downlink.last_msg_id = self.downlink.last_msg_id.next();
-        self.downlink.last_msg_id
+    fn next_msg_id(&mut self, cx: &Context<'_>) -> MsgId {
+        self.downlink.own_ids.next(cx.now)
     }
 }
 

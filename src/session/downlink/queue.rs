@@ -114,6 +114,13 @@ impl Queue {
         self.messages.iter()
     }
 
+    /// The broker has forgotten the messages: nobody waits for their acknowledgement.
+    pub(super) fn orphan(&mut self) {
+        for message in &mut self.messages {
+            message.delivery = None;
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }

@@ -15,6 +15,9 @@ impl Session {
         let Some(exchange) = &mut self.downlink.exchange else {
             return;
         };
+        if let Step::Received(_) = exchange.step {
+            return self.await_release(cx);
+        }
         if exchange.repeats < retries {
             exchange.repeats += 1;
             self.send_exchange(Repetition::Yes, cx);
@@ -37,16 +40,12 @@ impl Session {
 
     /// The node lives, but does not answer this: Zephyr does so when its topic table is full (I-12).
     fn give_up(&mut self, cx: &mut Context<'_>) {
-        match self
-            .downlink
-            .exchange
-            .as_ref()
-            .map(|exchange| exchange.step)
-        {
-            Some(Step::Registering(topic_id)) => self.refuse_topic(topic_id, cx),
-            Some(Step::Publishing(_)) => self.discard_head(Drop::Undeliverable, cx),
-            Some(Step::Releasing) => self.end_exchange(),
-            None => {}
+        let exchange = self.downlink.exchange.as_ref();
+        match exchange.map(|exchange| (exchange.step, exchange.msg_id)) {
+            Some((Step::Registering(topic_id), _)) => self.refuse_topic(topic_id, cx),
+            Some((Step::Publishing(_), _)) => self.discard_head(Drop::Undeliverable, cx),
+            Some((Step::Releasing(delivery), msg_id)) => self.complete(delivery, msg_id, cx),
+            Some((Step::Received(_), _)) | None => {}
         }
         self.pump(cx);
     }
@@ -56,8 +55,10 @@ impl Session {
         if let Some(exchange) = &mut self.downlink.exchange {
             exchange.failures += 1;
             if exchange.failures >= cx.settings.delivery_attempts {
+                let msg_id = exchange.msg_id;
                 match exchange.step {
-                    Step::Releasing => self.end_exchange(),
+                    Step::Received(_) => {}
+                    Step::Releasing(delivery) => self.complete(delivery, msg_id, cx),
                     Step::Registering(_) | Step::Publishing(_) => {
                         self.discard_head(Drop::Undeliverable, cx);
                     }

@@ -4,7 +4,8 @@ use rumqttc::mqttbytes::v4::{
     Packet, PubAck, PubComp, PubRec, PubRel, Publish, SubscribeReasonCode,
 };
 
-use super::exchanges::{Arrival, Received};
+use super::incoming::{Arrival, ReleaseArrival};
+use super::outgoing::Received;
 use super::stream::{Frame, Garbage};
 use super::{Connection, Context, Phase, from_mqtt};
 use crate::stats::Drop;
@@ -42,7 +43,10 @@ impl Connection {
                 match qos {
                     0 => {}
                     1 => self.send(&Packet::PubAck(PubAck::new(packet_id)), cx),
-                    _ => self.send(&Packet::PubRec(PubRec::new(packet_id)), cx),
+                    _ => {
+                        self.incoming.record_without_node(packet_id);
+                        self.send(&Packet::PubRec(PubRec::new(packet_id)), cx);
+                    }
                 }
                 return Ok(());
             }
@@ -81,10 +85,13 @@ impl Connection {
                     });
                 }
             }
-            (Packet::PubRel(release), _) => {
-                self.incoming.released(release.pkid);
-                self.send(&Packet::PubComp(PubComp::new(release.pkid)), cx);
-            }
+            (Packet::PubRel(release), _) => match self.incoming.released(release.pkid) {
+                ReleaseArrival::New(delivery) => cx.events.push(Event::Released(delivery)),
+                ReleaseArrival::Asked => {}
+                ReleaseArrival::Settled => {
+                    self.send(&Packet::PubComp(PubComp::new(release.pkid)), cx);
+                }
+            },
             (Packet::SubAck(ack), _) => {
                 if let Some(id) = self.outgoing.subscribed(ack.pkid) {
                     let granted = match ack.return_codes.first() {
@@ -130,6 +137,7 @@ impl Connection {
             qos,
             retain: publish.retain,
             delivery,
+            repeated: publish.dup,
         }));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet};
 
-use super::exchanges::Resend;
+use super::outgoing::Resend;
 use super::{Connection, Context, Phase, to_mqtt};
 use crate::upstream::{CloseReason, ConnId, ConnectOptions, Event, Refusal, SocketRequest};
 

@@ -5,9 +5,10 @@
 //! breaks is retried silently for the grace time (I-36); only then the session hears
 //! [`Event::Closed`].
 
-mod exchanges;
 mod frames;
 mod handshake;
+mod incoming;
+mod outgoing;
 mod stream;
 
 use std::time::Instant;
@@ -16,10 +17,12 @@ use rumqttc::mqttbytes::v4::{
     Disconnect, Packet, PingReq, PingResp, PubRel, Publish, Subscribe, Unsubscribe,
 };
 
-use self::exchanges::{Incoming, Outgoing, Resend};
+use self::incoming::Incoming;
+use self::outgoing::{Outgoing, Release, Resend};
 use self::stream::Stream;
 use super::{
     CloseReason, ConnId, ConnectOptions, Event, Refusal, Request, SocketEvent, SocketRequest,
+    UplinkStage,
 };
 use crate::gateway::UpstreamSettings;
 use crate::scratch::Scratch;
@@ -154,6 +157,7 @@ impl Connection {
             Request::Connect(options) => self.connect(options, cx),
             Request::Publish {
                 id,
+                msg_id,
                 topic,
                 payload,
                 qos,
@@ -163,7 +167,8 @@ impl Connection {
                 publish.retain = retain;
                 cx.stats.uplink[qos.level() as usize & 0b11] += 1;
                 if qos > QoS::AtMostOnce {
-                    let Some(packet) = self.outgoing.publish(id, publish, self.can_send()) else {
+                    let send = self.can_send();
+                    let Some(packet) = self.outgoing.publish(id, msg_id, publish, send) else {
                         return;
                     };
                     self.send(&packet, cx);
@@ -173,11 +178,16 @@ impl Connection {
                     cx.stats.drops[Drop::Upstream] += 1;
                 }
             }
-            Request::Release { id } => {
-                if let Some(packet_id) = self.outgoing.release(id)
-                    && self.is_up()
-                {
-                    self.send(&Packet::PubRel(PubRel::new(packet_id)), cx);
+            Request::Release { id, msg_id } => {
+                match self.outgoing.release(id, msg_id, self.is_up()) {
+                    Release::Now(packet_id) => {
+                        self.send(&Packet::PubRel(PubRel::new(packet_id)), cx);
+                    }
+                    Release::Later => {}
+                    Release::Void => cx.events.push(Event::Uplink {
+                        id,
+                        stage: UplinkStage::Completed,
+                    }),
                 }
             }
             Request::Subscribe { id, filter, qos } => {
@@ -194,6 +204,16 @@ impl Connection {
             }
             Request::Acknowledge(delivery) => {
                 if let Some(packet) = self.incoming.acknowledge(delivery, self.is_up()) {
+                    self.send(&packet, cx);
+                }
+            }
+            Request::Complete(delivery) => {
+                if let Some(packet) = self.incoming.complete(delivery, self.is_up()) {
+                    self.send(&packet, cx);
+                }
+            }
+            Request::Discard(delivery) => {
+                if let Some(packet) = self.incoming.discard(delivery, self.is_up()) {
                     self.send(&packet, cx);
                 }
             }

@@ -73,7 +73,7 @@ impl Client {
             } => self.downlink_register(now, topic_id, msg_id, topic_name),
             Packet::Publish(publish) => self.downlink_publish(now, &publish),
             Packet::PubRel { msg_id } => {
-                self.finish(msg_id);
+                self.finish(now, msg_id);
                 self.stay_awake(now);
                 self.say(now, Packet::PubComp { msg_id });
             }

@@ -7,8 +7,9 @@ use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, Topi
 use super::client::{Client, Event, State};
 use super::request::Slot;
 
-/// Finished QoS 2 exchanges whose late repetitions are still recognised.
-const REMEMBERED: usize = 8;
+/// How long a late repetition of a finished QoS 2 exchange is still recognised. A broker may use the
+/// packet id for another message soon after.
+const REMEMBERED: Duration = Duration::from_secs(2);
 
 impl Client {
     /// A node that collects its messages restarts `T_RETRY` with each of them [S 6.14].
@@ -80,7 +81,8 @@ impl Client {
                 );
             }
             QoS::ExactlyOnce => {
-                let repeats_old = self.finished.contains(&msg_id);
+                self.finished.retain(|(_, at)| now - *at < REMEMBERED);
+                let repeats_old = self.finished.iter().any(|(old, _)| *old == msg_id);
                 if !repeats_old && self.received.insert(msg_id) {
                     self.deliver(publish);
                 }
@@ -90,12 +92,9 @@ impl Client {
     }
 
     /// The gateway released a QoS 2 message. A repetition may still be on its way.
-    pub(super) fn finish(&mut self, msg_id: MsgId) {
+    pub(super) fn finish(&mut self, now: Duration, msg_id: MsgId) {
         if self.received.remove(&msg_id) {
-            self.finished.push_back(msg_id);
-            if self.finished.len() > REMEMBERED {
-                self.finished.pop_front();
-            }
+            self.finished.push((msg_id, now));
         }
     }
 

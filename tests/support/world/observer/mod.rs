@@ -28,7 +28,7 @@ pub struct Observer {
     shadows: BTreeMap<String, Shadow>,
     granted: BTreeSet<(String, String)>,
     /// The last datagram was a PINGREQ in the name of a client that is not bound to this peer.
-    roaming: Option<(Peer, String)>,
+    roaming: Option<(Peer, String, Duration)>,
     violations: Vec<Violation>,
 }
 
@@ -128,7 +128,7 @@ impl Observer {
             && !client_id.is_empty()
             && self.client_at(peer) != Some(client_id)
         {
-            self.roaming = Some((peer.clone(), client_id.to_owned()));
+            self.roaming = Some((peer.clone(), client_id.to_owned(), now));
             return;
         }
         let Some(shadow) = self
@@ -177,7 +177,11 @@ impl Observer {
         ledger: &mut Ledger,
     ) {
         self.now = now;
-        if let Some((_, client)) = self.roaming.take_if(|(roamer, _)| roamer == peer) {
+        // The gateway answers at once, or not at all: what comes later is not the answer.
+        if let Some((_, client, _)) = self
+            .roaming
+            .take_if(|(roamer, _, at)| roamer == peer && *at == now)
+        {
             // I-05: a sleeper may wake up at a new address; anybody else is told to connect.
             if matches!(packet, Packet::Disconnect { .. }) {
                 return;

@@ -200,6 +200,9 @@ impl Shadow {
                     .take_if(|exchange| exchange.is_released(msg_id))
                 {
                     self.begun.remove(exchange.payload());
+                } else {
+                    // Released on another connection than it was sent on.
+                    self.begun.retain(|_, begun| *begun != msg_id);
                 }
             }
             Packet::Connect { .. }

@@ -1,17 +1,30 @@
-//! What is under way between this client and the broker: packet ids and their fate.
+//! What is under way from this client to the broker: packet ids and their fate.
 
 use std::collections::VecDeque;
 
-use rumqttc::mqttbytes::v4::{Packet, PubAck, PubRec, PubRel, Publish, Subscribe, Unsubscribe};
+use rumqttc::mqttbytes::v4::{Packet, PubRel, Publish, Subscribe, Unsubscribe};
 
-use super::super::{Delivery, RequestId};
-use crate::wire::QoS;
+use crate::upstream::RequestId;
+use crate::wire::MsgId;
+
+/// First of the packet ids the gateway chooses itself. Those below are likely to be message ids of
+/// nodes, whose messages are called the same here.
+const OWN_IDS: u16 = 0x8000;
 
 /// Requests the broker has not answered, in the order they were made [MQTT 3.1.1, 4.6].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     entries: VecDeque<Entry>,
     last_packet_id: u16,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            last_packet_id: OWN_IDS - 1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -25,7 +38,12 @@ struct Entry {
 
 #[derive(Debug)]
 enum What {
-    Publish { publish: Publish, stage: Stage },
+    Publish {
+        publish: Publish,
+        stage: Stage,
+    },
+    /// PUBREL for a message of before a restart; waits for PUBCOMP.
+    Release,
     Subscribe(Subscribe),
     Unsubscribe(Unsubscribe),
 }
@@ -59,6 +77,17 @@ pub(super) enum Received {
     Wait,
 }
 
+/// What a release leads to, for the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Send PUBREL.
+    Now(u16),
+    /// Nothing yet.
+    Later,
+    /// Another message has this packet id: there is nothing to release.
+    Void,
+}
+
 /// Which entries to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resend {
@@ -73,15 +102,22 @@ impl Outgoing {
         self.entries.clear();
     }
 
-    /// Remembers a QoS 1 or 2 message and returns the packet, if it is to be sent now.
+    /// Remembers a QoS 1 or 2 message and returns the packet, if it is to be sent now. It is called
+    /// `msg_id` unless that name is taken.
     pub(super) fn publish(
         &mut self,
         id: RequestId,
+        msg_id: MsgId,
         publish: Publish,
         send: bool,
     ) -> Option<Packet> {
         let stage = Stage::Publishing { then: Then::Tell };
-        self.push(id, send, |packet_id| What::Publish {
+        let packet_id = if msg_id != MsgId::NONE && self.is_free(msg_id.0) {
+            msg_id.0
+        } else {
+            self.free_packet_id()?
+        };
+        self.push(id, packet_id, send, |packet_id| What::Publish {
             publish: Publish {
                 pkid: packet_id,
                 ..publish
@@ -96,7 +132,8 @@ impl Outgoing {
         subscribe: Subscribe,
         send: bool,
     ) -> Option<Packet> {
-        self.push(id, send, |packet_id| {
+        let packet_id = self.free_packet_id()?;
+        self.push(id, packet_id, send, |packet_id| {
             What::Subscribe(Subscribe {
                 pkid: packet_id,
                 ..subscribe
@@ -110,7 +147,8 @@ impl Outgoing {
         unsubscribe: Unsubscribe,
         send: bool,
     ) -> Option<Packet> {
-        self.push(id, send, |packet_id| {
+        let packet_id = self.free_packet_id()?;
+        self.push(id, packet_id, send, |packet_id| {
             What::Unsubscribe(Unsubscribe {
                 pkid: packet_id,
                 ..unsubscribe
@@ -119,20 +157,39 @@ impl Outgoing {
     }
 
     /// Notes that the node released its message; returns the packet id to release.
-    pub(super) fn release(&mut self, id: RequestId) -> Option<u16> {
-        let entry = self.entries.iter_mut().find(|entry| entry.id == id)?;
+    pub(super) fn release(&mut self, id: RequestId, msg_id: MsgId, send: bool) -> Release {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
+            return self.release_unknown(id, msg_id.0, send);
+        };
         let What::Publish { stage, .. } = &mut entry.what else {
-            return None;
+            return Release::Later;
         };
         match stage {
             Stage::Publishing { then } => {
                 *then = Then::Release;
-                None
+                Release::Later
             }
             Stage::Received | Stage::Releasing => {
                 *stage = Stage::Releasing;
-                Some(entry.packet_id)
+                if send {
+                    Release::Now(entry.packet_id)
+                } else {
+                    Release::Later
+                }
             }
+        }
+    }
+
+    /// The message was published before a restart, under the name the node has for it.
+    fn release_unknown(&mut self, id: RequestId, packet_id: u16, send: bool) -> Release {
+        if packet_id == 0 || !self.is_free(packet_id) {
+            return Release::Void;
+        }
+        self.push(id, packet_id, send, |_| What::Release);
+        if send {
+            Release::Now(packet_id)
+        } else {
+            Release::Later
         }
     }
 
@@ -150,8 +207,10 @@ impl Outgoing {
         else {
             return Received::Release;
         };
-        let What::Publish { stage, publish } = &mut entry.what else {
-            return Received::Wait;
+        let (stage, publish) = match &mut entry.what {
+            What::Publish { stage, publish } => (stage, publish),
+            What::Release => return Received::Release,
+            What::Subscribe(_) | What::Unsubscribe(_) => return Received::Wait,
         };
         if publish.qos != rumqttc::QoS::ExactlyOnce {
             return Received::Wait;
@@ -180,10 +239,11 @@ impl Outgoing {
         self.remove(packet_id, |what| {
             matches!(
                 what,
-                What::Publish {
-                    stage: Stage::Releasing,
-                    ..
-                }
+                What::Release
+                    | What::Publish {
+                        stage: Stage::Releasing,
+                        ..
+                    }
             )
         })
     }
@@ -199,7 +259,7 @@ impl Outgoing {
     /// Forgets subscriptions made on the gateway's own account: they will be made again.
     pub(super) fn forget_own_subscriptions(&mut self) {
         self.entries.retain(|entry| {
-            entry.id != RequestId::OWN || matches!(entry.what, What::Publish { .. })
+            entry.id != RequestId::OWN || matches!(entry.what, What::Publish { .. } | What::Release)
         });
     }
 
@@ -235,10 +295,10 @@ impl Outgoing {
     fn push(
         &mut self,
         id: RequestId,
+        packet_id: u16,
         send: bool,
         what: impl FnOnce(u16) -> What,
     ) -> Option<Packet> {
-        let packet_id = self.free_packet_id()?;
         let what = what(packet_id);
         let packet = if send {
             what.packet(packet_id, false)
@@ -268,19 +328,20 @@ impl Outgoing {
     }
 
     fn free_packet_id(&mut self) -> Option<u16> {
-        if self.entries.len() >= usize::from(u16::MAX) {
+        if self.entries.len() >= usize::from(OWN_IDS) - 1 {
             return None;
         }
         loop {
-            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
-            if self
-                .entries
-                .iter()
-                .all(|entry| entry.packet_id != self.last_packet_id)
-            {
+            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(OWN_IDS);
+            if self.is_free(self.last_packet_id) {
                 return Some(self.last_packet_id);
             }
         }
+    }
+
+    fn is_free(&self, packet_id: u16) -> bool {
+        let mut entries = self.entries.iter();
+        entries.all(|entry| entry.packet_id != packet_id)
     }
 }
 
@@ -294,7 +355,8 @@ impl What {
                 dup,
                 ..publish.clone()
             }),
-            Self::Publish {
+            Self::Release
+            | Self::Publish {
                 stage: Stage::Releasing,
                 ..
             } => Packet::PubRel(PubRel::new(packet_id)),
@@ -319,136 +381,5 @@ impl What {
                 then: Then::Release,
             },
         };
-    }
-}
-
-/// Messages of QoS 1 and 2 from the broker, until the broker has forgotten them.
-#[derive(Debug, Default)]
-pub(super) struct Incoming {
-    epoch: u32,
-    /// With the session, not acknowledged yet.
-    held: Vec<Held>,
-    /// QoS 2: PUBREC is sent, PUBREL has not come.
-    unreleased: Vec<u16>,
-    /// Acknowledged by the node before the broker repeated it on the present connection.
-    settled: Vec<(u16, QoS)>,
-}
-
-/// A message the session has.
-#[derive(Debug)]
-struct Held {
-    packet_id: u16,
-    qos: QoS,
-    /// Whether it came, or came again, on the present connection. An answer before that would free
-    /// its packet id under the repetition.
-    current: bool,
-}
-
-/// What a PUBLISH from the broker is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// A message for the session.
-    New(Option<Delivery>),
-    /// A repetition of what the session still has.
-    Held,
-    /// A repetition of what the node has: answer with this.
-    Settled(Packet),
-}
-
-impl Incoming {
-    /// The broker has a new session: whatever it wanted acknowledged is void.
-    pub(super) fn forget(&mut self) {
-        *self = Self {
-            epoch: self.epoch.wrapping_add(1),
-            ..Self::default()
-        };
-    }
-
-    /// The session has let go of everything it held: what the broker repeats is new to it again.
-    pub(super) fn let_go(&mut self) {
-        self.held.clear();
-    }
-
-    /// A new connection carries the session: the broker will repeat what it was not told.
-    pub(super) fn resumed(&mut self) {
-        for held in &mut self.held {
-            held.current = false;
-        }
-    }
-
-    pub(super) fn arrived(&mut self, packet_id: u16, qos: QoS, dup: bool) -> Arrival {
-        if qos == QoS::AtMostOnce {
-            return Arrival::New(None);
-        }
-        if let Some(held) = self
-            .held
-            .iter_mut()
-            .find(|held| held.packet_id == packet_id)
-        {
-            held.current = true;
-            return Arrival::Held;
-        }
-        if self.unreleased.contains(&packet_id) {
-            return Arrival::Settled(Packet::PubRec(PubRec::new(packet_id)));
-        }
-        if let Some(index) = self
-            .settled
-            .iter()
-            .position(|&(settled, _)| settled == packet_id)
-        {
-            let (_, qos) = self.settled.swap_remove(index);
-            if dup {
-                return Arrival::Settled(self.answer(packet_id, qos));
-            }
-        }
-        self.held.push(Held {
-            packet_id,
-            qos,
-            current: true,
-        });
-        Arrival::New(Some(Delivery {
-            epoch: self.epoch,
-            packet_id,
-        }))
-    }
-
-    /// The node has the message; returns the answer to the broker if one can be given now.
-    pub(super) fn acknowledge(&mut self, delivery: Delivery, up: bool) -> Option<Packet> {
-        let held = self.take(delivery)?;
-        if up && held.current {
-            return Some(self.answer(held.packet_id, held.qos));
-        }
-        self.settled.push((held.packet_id, held.qos));
-        None
-    }
-
-    /// The session has no room: the broker keeps the message until the next connection.
-    pub(super) fn postpone(&mut self, delivery: Delivery) {
-        self.take(delivery);
-    }
-
-    pub(super) fn released(&mut self, packet_id: u16) {
-        self.unreleased
-            .retain(|&unreleased| unreleased != packet_id);
-    }
-
-    fn take(&mut self, delivery: Delivery) -> Option<Held> {
-        if delivery.epoch != self.epoch {
-            return None;
-        }
-        let index = self
-            .held
-            .iter()
-            .position(|held| held.packet_id == delivery.packet_id)?;
-        Some(self.held.swap_remove(index))
-    }
-
-    fn answer(&mut self, packet_id: u16, qos: QoS) -> Packet {
-        if qos == QoS::ExactlyOnce {
-            self.unreleased.push(packet_id);
-            Packet::PubRec(PubRec::new(packet_id))
-        } else {
-            Packet::PubAck(PubAck::new(packet_id))
-        }
     }
 }

@@ -1,0 +1,226 @@
+//! The second half of QoS 2 towards the node, relayed step by step.
+//!
+//! The node has called a message by the packet id the broker gave it, and forgets it only when the
+//! broker knows that it has it; the broker gives the packet id to another message only when the node
+//! has forgotten this one. So nothing of it has to be kept: whatever becomes of the gateway, what
+//! the broker repeats means the same message to the node.
+
+use super::{Exchange, Origin, Repetition, Step};
+use crate::session::{Context, Session, State};
+use crate::upstream::{Delivery, Inbound, Request};
+use crate::wire::{MsgId, Packet, QoS};
+
+/// How many messages that were not sent are remembered.
+const UNSENT_MAX: usize = 1_000;
+
+impl Delivery {
+    /// Returns what the node calls the message.
+    pub(super) fn msg_id(self) -> MsgId {
+        MsgId(self.packet_id)
+    }
+}
+
+impl super::Downlink {
+    /// The broker has accepted the node, with a session of before or with a new one.
+    pub(in crate::session) fn note_connected(&mut self, session_present: bool) {
+        self.origin = match (session_present, self.origin) {
+            (true, Origin::Unknown | Origin::Inherited) => Origin::Inherited,
+            (true, Origin::Own) | (false, _) => Origin::Own,
+        };
+    }
+
+    /// Returns the id under which the node was sent a message on an earlier connection.
+    pub(super) fn sent_as(&mut self, inbound: &Inbound) -> Option<MsgId> {
+        let delivery = inbound.delivery?;
+        let sent = self.take_unanswered(delivery);
+        let is_unsent = self.unsent.contains(&delivery);
+        self.unsent.retain(|unsent| *unsent != delivery);
+        sent.or_else(|| {
+            let maybe = inbound.repeated
+                && inbound.qos == QoS::ExactlyOnce
+                && self.origin == Origin::Inherited
+                && !is_unsent;
+            maybe.then_some(delivery.msg_id())
+        })
+    }
+
+    /// Remembers what waits and was not sent: the broker will repeat it.
+    pub(super) fn note_unsent(&mut self) {
+        let waiting = self.queue.iter().filter(|queued| queued.msg_id.is_none());
+        let waiting: Vec<_> = waiting.filter_map(|queued| queued.delivery).collect();
+        waiting
+            .into_iter()
+            .for_each(|delivery| self.postpone(delivery));
+    }
+
+    /// Remembers that a message was not sent. It is no matter if a few are not remembered: to the node
+    /// they look like repetitions, of which it has not seen the first.
+    pub(super) fn postpone(&mut self, delivery: Delivery) {
+        if self.origin == Origin::Inherited && self.unsent.len() < UNSENT_MAX {
+            self.unsent.push(delivery);
+        }
+    }
+
+    fn take_unanswered(&mut self, delivery: Delivery) -> Option<MsgId> {
+        let sent = self
+            .unanswered
+            .take_if(|(unanswered, _)| *unanswered == delivery);
+        sent.map(|(_, msg_id)| msg_id)
+    }
+}
+
+impl Session {
+    /// Returns what to call the message at the head of the queue, which was not sent before.
+    pub(super) fn name_head(&mut self, cx: &Context<'_>) -> MsgId {
+        if let Some(head) = self.downlink.queue.front_mut()
+            && head.qos == QoS::ExactlyOnce
+            && !head.readdressed
+            && let Some(msg_id) = head.delivery.map(Delivery::msg_id)
+            // A late copy of an earlier answer would be taken for the next one.
+            && !self.downlink.completed.were_lately(msg_id, cx.now)
+            && !self.downlink.own_ids.were_lately(msg_id, cx.now)
+        {
+            return msg_id;
+        }
+        self.next_msg_id(cx)
+    }
+
+    /// The broker knows that the node has the message: the node may forget it.
+    pub(in crate::session) fn handle_released(&mut self, delivery: Delivery, cx: &mut Context<'_>) {
+        if self.is_over() {
+            return;
+        }
+        match &self.downlink.exchange {
+            Some(Exchange {
+                step: Step::Received(received),
+                ..
+            }) if *received == delivery => return self.release_taken(Some(delivery), cx),
+            Some(Exchange {
+                step: Step::Releasing(asked),
+                ..
+            }) if *asked == Some(delivery) => return,
+            Some(_) | None => {}
+        }
+        let releases = &mut self.downlink.releases;
+        if releases.contains(&delivery) {
+            return;
+        }
+        if releases.len() >= cx.settings.queue {
+            cx.requests.push(Request::Complete(delivery));
+            return;
+        }
+        releases.push_back(delivery);
+        self.pump(cx);
+    }
+
+    /// The broker has forgotten everything: nobody else will release what the node has.
+    pub(in crate::session) fn release_forgotten(&mut self, cx: &mut Context<'_>) {
+        self.downlink.queue.orphan();
+        if let Some(Exchange {
+            step: Step::Received(_),
+            ..
+        }) = self.downlink.exchange
+        {
+            self.release_taken(None, cx);
+        }
+    }
+
+    fn release_taken(&mut self, delivery: Option<Delivery>, cx: &mut Context<'_>) {
+        let Some(exchange) = &mut self.downlink.exchange else {
+            return;
+        };
+        exchange.step = Step::Releasing(delivery);
+        exchange.repeats = 0;
+        exchange.second_round = false;
+        exchange.since = cx.now;
+        if matches!(self.state, State::Active { .. } | State::Awake(_)) {
+            self.send_exchange(Repetition::No, cx);
+        } else {
+            self.downlink.freeze();
+        }
+    }
+
+    /// Asks the node to forget the next message it has; `false` if there is none.
+    pub(super) fn send_release(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(delivery) = self.downlink.releases.pop_front() else {
+            return false;
+        };
+        let known = self.downlink.take_unanswered(delivery);
+        let msg_id = known.unwrap_or(delivery.msg_id());
+        self.begin_exchange(msg_id, Step::Releasing(Some(delivery)), cx);
+        self.send_exchange(Repetition::No, cx);
+        true
+    }
+
+    /// The node has the message and waits for PUBREL. A sleeper does not wait for a broker that is away.
+    pub(super) fn await_release(&mut self, cx: &mut Context<'_>) {
+        match self.state {
+            State::Awake(_) => self.finish_flush(cx),
+            State::Disconnected
+            | State::Lost
+            | State::Connecting(_)
+            | State::Active { .. }
+            | State::Asleep => self.downlink.retry_at = None,
+        }
+    }
+
+    pub(in crate::session) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let exchange = self.downlink.exchange.as_ref();
+        let Some(&Exchange {
+            step: Step::Releasing(delivery),
+            ..
+        }) = exchange.filter(|exchange| exchange.msg_id == msg_id)
+        else {
+            return cx.unexpected();
+        };
+        self.complete(delivery, msg_id, cx);
+        self.pump(cx);
+    }
+
+    /// The node has forgotten the message, or will never answer.
+    pub(super) fn complete(
+        &mut self,
+        delivery: Option<Delivery>,
+        msg_id: MsgId,
+        cx: &mut Context<'_>,
+    ) {
+        self.end_exchange();
+        self.downlink.completed.push(msg_id, cx.now);
+        cx.requests.extend(delivery.map(Request::Complete));
+    }
+
+    pub(in crate::session) fn handle_pubrec(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
+        let exchange = self.downlink.exchange.as_mut();
+        let Some(exchange) = exchange.filter(|exchange| exchange.msg_id == msg_id) else {
+            return cx.unexpected();
+        };
+        match exchange.step {
+            Step::Publishing(_) => {}
+            Step::Received(_) => {
+                cx.stats.duplicates += 1;
+                return;
+            }
+            Step::Releasing(_) => return cx.send(&Packet::PubRel { msg_id }),
+            Step::Registering(_) => return cx.unexpected(),
+        }
+        let head = self.downlink.queue.front_mut();
+        let Some(head) = head.filter(|head| head.qos == QoS::ExactlyOnce) else {
+            return cx.unexpected();
+        };
+        let Some(delivery) = head.delivery else {
+            self.acknowledge_head(cx);
+            return self.release_taken(None, cx);
+        };
+        exchange.step = Step::Received(delivery);
+        exchange.failures = 0;
+        self.downlink.retry_at = match self.state {
+            State::Awake(_) => Some(cx.now + cx.link.retry),
+            State::Disconnected
+            | State::Lost
+            | State::Connecting(_)
+            | State::Active { .. }
+            | State::Asleep => None,
+        };
+        self.acknowledge_head(cx);
+    }
+}
