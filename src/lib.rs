@@ -19,6 +19,7 @@
 //! | `broker` | the shell: TCP connections to the broker, or the broker inside |
 //! | `config` | gateway.yaml, with a line and a column for every mistake |
 //! | `api` | the shell: one HTTP interface for views, live events, metrics and the page |
+//! | `management` | the shell: what the gateway says of itself over MQTT, and for Home Assistant |
 //! | `daemon` | the shell: binds everything, runs the loop, reloads, says goodbye |
 //!
 //! # The contract
@@ -62,6 +63,8 @@ pub mod api;
 #[cfg(feature = "daemon")]
 pub mod broker;
 #[cfg(feature = "daemon")]
+mod clock;
+#[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
@@ -69,6 +72,8 @@ pub mod gateway;
 pub mod links;
 #[cfg(feature = "daemon")]
 pub mod logging;
+#[cfg(feature = "daemon")]
+pub mod management;
 pub mod scratch;
 pub mod session;
 pub mod stats;

@@ -17,6 +17,7 @@ use mqtt_sn_gateway::config::{self, Config};
 use mqtt_sn_gateway::daemon::{Daemon, Order, StartError};
 use mqtt_sn_gateway::links::serial::probe::{SPEEDS, probe as serial_probe};
 use mqtt_sn_gateway::logging::{self, LogHandle};
+use mqtt_sn_gateway::management::{Management, Neighbours};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -166,7 +167,7 @@ async fn serve(path: &Path, config: Config, log: LogHandle) -> Result<(), StartE
     if let Some(server) = http {
         let (host, port) = daemon.broker_address();
         let surroundings = Surroundings {
-            config: kept,
+            config: kept.clone(),
             broker: format!("{host} port {port}"),
             orders: orders.clone(),
             reload: reload.clone(),
@@ -177,7 +178,26 @@ async fn serve(path: &Path, config: Config, log: LogHandle) -> Result<(), StartE
         );
         server.start(surroundings)?;
     }
-    tokio::join!(daemon.run(received), signals.translate(reload, orders));
+    let management = kept.management.as_ref().map(|config| {
+        let (host, port) = daemon.broker_address();
+        let neighbours = Neighbours {
+            config: kept.clone(),
+            broker: (host.to_owned(), port),
+            orders: orders.clone(),
+            log: reload.log.clone(),
+        };
+        Management::start(config, neighbours)
+    });
+    let management = management.transpose()?;
+    let end = async {
+        signals.wait(&reload).await;
+        // The broker hears it before the one in this process ends.
+        if let Some(management) = management {
+            management.stop().await;
+        }
+        let _ = orders.send(Order::ShutDown).await;
+    };
+    tokio::join!(daemon.run(received), end);
     Ok(())
 }
 
@@ -204,8 +224,8 @@ struct Signals {
 }
 
 impl Signals {
-    /// Turns signals into orders until the gateway shuts down.
-    async fn translate(mut self, reload: Reload, orders: mpsc::Sender<Order>) {
+    /// Waits until the gateway shall end; meanwhile reads the configuration again when told to.
+    async fn wait(mut self, reload: &Reload) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
@@ -216,7 +236,6 @@ impl Signals {
                 }
             }
         }
-        let _ = orders.send(Order::ShutDown).await;
     }
 }
 

@@ -60,6 +60,7 @@ topics   3 pre-defined
 clients  only x-*, node1, at most 20000
 store    memory
 http     http://127.0.0.1:8080
+reports  below mqttsn/mqtt-sn-gateway/ at the broker, counters every 1m
 log      info as text
 "
     );

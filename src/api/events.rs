@@ -20,8 +20,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
-use super::clock::Clock;
 use super::routes::{Asked, Problem, State};
+use crate::clock::Clock;
 use crate::daemon::{Batch, Order};
 use crate::gateway::{Happening, Interest, Peer, Trace};
 use crate::session::Direction;
@@ -203,7 +203,9 @@ impl Hub {
             self.send(shown, trace);
         }
         for trace in batch.traces {
-            let shown = Shown::new(&trace, &self.0.links, &clock);
+            let links = &self.0.links;
+            let link = trace.link.and_then(|link| links.get(usize::from(link.0)));
+            let shown = Shown::new(&trace, link.map(|link| &**link), &clock);
             self.send(shown, trace);
         }
     }
@@ -222,6 +224,16 @@ impl Drop for Listener {
         drop(listeners);
         self.hub.0.left.notify_one();
     }
+}
+
+/// Writes one trace as JSON, as a reader of the events gets it, octets included.
+pub(crate) fn describe(trace: &Trace, link: Option<&str>) -> String {
+    let shown = Shown::new(trace, link, &Clock::now());
+    let mut text = shown.json().unwrap_or_default();
+    if let Happening::Packet { bytes, .. } = &trace.what {
+        append_hex(&mut text, bytes);
+    }
+    text
 }
 
 /// Answers with server-sent events.
@@ -338,8 +350,7 @@ impl Shown {
         }
     }
 
-    fn new(trace: &Trace, links: &[Arc<str>], clock: &Clock) -> Self {
-        let link = trace.link.and_then(|link| links.get(usize::from(link.0)));
+    fn new(trace: &Trace, link: Option<&str>, clock: &Clock) -> Self {
         let mut shown = Self {
             at: clock.unix(trace.at),
             event: "",
@@ -404,6 +415,10 @@ impl Shown {
                 shown.event = "forgotten";
                 shown.text = "its session is over and forgotten".to_owned();
             }
+            Happening::Erased => {
+                shown.event = "forgotten";
+                shown.text = "somebody had it forgotten".to_owned();
+            }
             Happening::Broker(up) => {
                 shown.event = "uplink";
                 shown.kind = Some(if *up { "up" } else { "down" });
@@ -414,23 +429,28 @@ impl Shown {
     }
 
     fn write(&self, octets: Option<&[u8]>, buffer: &mut String) {
-        let Ok(json) = serde_json::to_string(self) else {
+        let Some(mut json) = self.json() else {
             return;
         };
-        let _ = write!(buffer, "event: {}\ndata: ", self.event);
-        match octets {
-            None => buffer.push_str(&json),
-            Some(octets) => {
-                buffer.push_str(json.strip_suffix('}').unwrap_or(&json));
-                buffer.push_str(",\"hex\":\"");
-                for octet in octets {
-                    let _ = write!(buffer, "{octet:02x}");
-                }
-                buffer.push_str("\"}");
-            }
+        if let Some(octets) = octets {
+            append_hex(&mut json, octets);
         }
-        buffer.push_str("\n\n");
+        let _ = write!(buffer, "event: {}\ndata: {json}\n\n", self.event);
     }
+
+    fn json(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+}
+
+/// Adds octets to a JSON object.
+fn append_hex(json: &mut String, octets: &[u8]) {
+    json.truncate(json.strip_suffix('}').unwrap_or(json).len());
+    json.push_str(",\"hex\":\"");
+    for octet in octets {
+        let _ = write!(json, "{octet:02x}");
+    }
+    json.push_str("\"}");
 }
 
 fn request_text(request: &Request) -> (Option<&'static str>, String) {

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::{Path, State as Extracted};
 use serde::Serialize;
 
-use super::clock::{Clock, in_words};
 use super::routes::{Problem, State, link_name};
+use crate::clock::{Clock, in_words};
 use crate::daemon::{LinkState, Owner};
 use crate::gateway::{NodeView, Refused, Settings};
 use crate::session::{Status, SubscriptionView, Trouble};

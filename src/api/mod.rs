@@ -8,11 +8,10 @@
 
 mod access;
 mod capture;
-mod clock;
 mod events;
 mod explain;
 mod metrics;
-mod model;
+pub(crate) mod model;
 mod nodes;
 mod page;
 mod routes;
@@ -25,6 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+pub(crate) use events::describe;
 pub use server::Server;
 
 use crate::config::{self, Config, LoadError};

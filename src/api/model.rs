@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::clock::Clock;
+use crate::clock::Clock;
+use crate::daemon::Owner;
 use crate::gateway::{LinkCounters, NodeSummary, NodeView, Settings};
 use crate::session::{Direction, SessionView};
 use crate::stats::{Drop, Latency, Stats};
@@ -12,35 +13,35 @@ use crate::topics::Registration;
 use crate::wire::MessageType;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Gateway {
-    pub(super) now: f64,
-    pub(super) name: String,
-    pub(super) version: &'static str,
-    pub(super) gateway_id: u8,
-    pub(super) started: f64,
-    pub(super) broker: Broker,
-    pub(super) nodes: BTreeMap<&'static str, usize>,
-    pub(super) nodes_total: usize,
-    pub(super) nodes_max: usize,
-    pub(super) queued_bytes: usize,
-    pub(super) traffic: Traffic,
-    pub(super) latency: BTreeMap<&'static str, LatencySummary>,
-    pub(super) allow: Option<Vec<String>>,
-    pub(super) permit: Option<Permit>,
-    pub(super) refused: Vec<Refused>,
-    pub(super) listeners: usize,
-    pub(super) token_needed: bool,
+pub(crate) struct Gateway {
+    pub(crate) now: f64,
+    pub(crate) name: String,
+    pub(crate) version: &'static str,
+    pub(crate) gateway_id: u8,
+    pub(crate) started: f64,
+    pub(crate) broker: Broker,
+    pub(crate) nodes: BTreeMap<&'static str, usize>,
+    pub(crate) nodes_total: usize,
+    pub(crate) nodes_max: usize,
+    pub(crate) queued_bytes: usize,
+    pub(crate) traffic: Traffic,
+    pub(crate) latency: BTreeMap<&'static str, LatencySummary>,
+    pub(crate) allow: Option<Vec<String>>,
+    pub(crate) permit: Option<Permit>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) listeners: usize,
+    pub(crate) token_needed: bool,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Broker {
-    pub(super) address: String,
-    pub(super) up: bool,
-    pub(super) since: Option<f64>,
+pub(crate) struct Broker {
+    pub(crate) address: String,
+    pub(crate) up: bool,
+    pub(crate) since: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     datagrams_in: u64,
     octets_in: u64,
     datagrams_out: u64,
@@ -60,7 +61,7 @@ pub(super) struct Traffic {
 
 /// In milliseconds; a quantile is the upper bound of its bucket, absent beyond the last.
 #[derive(Debug, Serialize)]
-pub(super) struct LatencySummary {
+pub(crate) struct LatencySummary {
     count: u64,
     mean: Option<f64>,
     p50: Option<f64>,
@@ -69,64 +70,64 @@ pub(super) struct LatencySummary {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Permit {
-    pub(super) until: f64,
-    pub(super) admitted: Vec<String>,
+pub(crate) struct Permit {
+    pub(crate) until: f64,
+    pub(crate) admitted: Vec<String>,
     /// What to add to gateway.yaml to keep them.
-    pub(super) keep: Option<String>,
+    pub(crate) keep: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Refused {
-    pub(super) client_id: String,
-    pub(super) address: String,
-    pub(super) link: String,
-    pub(super) reason: &'static str,
-    pub(super) at: f64,
-    pub(super) times: u32,
+pub(crate) struct Refused {
+    pub(crate) client_id: String,
+    pub(crate) address: String,
+    pub(crate) link: String,
+    pub(crate) reason: &'static str,
+    pub(crate) at: f64,
+    pub(crate) times: u32,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Links {
-    pub(super) now: f64,
-    pub(super) links: Vec<Link>,
+pub(crate) struct Links {
+    pub(crate) now: f64,
+    pub(crate) links: Vec<Link>,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Link {
-    pub(super) name: String,
+pub(crate) struct Link {
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) up: bool,
-    pub(super) addresses: Vec<String>,
-    pub(super) nodes: usize,
-    pub(super) max_message: usize,
-    pub(super) retry_seconds: f64,
-    pub(super) retries: u32,
-    pub(super) last_heard: Option<f64>,
-    pub(super) signal: Option<i16>,
-    pub(super) datagrams_in: u64,
-    pub(super) octets_in: u64,
-    pub(super) datagrams_out: u64,
-    pub(super) octets_out: u64,
-    pub(super) bad: u64,
-    pub(super) errors: u64,
-    pub(super) lost: u64,
-    pub(super) packets_in: BTreeMap<&'static str, u64>,
-    pub(super) packets_out: BTreeMap<&'static str, u64>,
+    pub(crate) kind: &'static str,
+    pub(crate) up: bool,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) nodes: usize,
+    pub(crate) max_message: usize,
+    pub(crate) retry_seconds: f64,
+    pub(crate) retries: u32,
+    pub(crate) last_heard: Option<f64>,
+    pub(crate) signal: Option<i16>,
+    pub(crate) datagrams_in: u64,
+    pub(crate) octets_in: u64,
+    pub(crate) datagrams_out: u64,
+    pub(crate) octets_out: u64,
+    pub(crate) bad: u64,
+    pub(crate) errors: u64,
+    pub(crate) lost: u64,
+    pub(crate) packets_in: BTreeMap<&'static str, u64>,
+    pub(crate) packets_out: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Nodes {
-    pub(super) now: f64,
-    pub(super) total: usize,
-    pub(super) matched: usize,
-    pub(super) offset: usize,
-    pub(super) nodes: Vec<Node>,
+pub(crate) struct Nodes {
+    pub(crate) now: f64,
+    pub(crate) total: usize,
+    pub(crate) matched: usize,
+    pub(crate) offset: usize,
+    pub(crate) nodes: Vec<Node>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Node {
+pub(crate) struct Node {
     client_id: String,
     state: &'static str,
     since: f64,
@@ -150,7 +151,7 @@ pub(super) struct Node {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct NodeDetail {
+pub(crate) struct NodeDetail {
     now: f64,
     #[serde(flatten)]
     node: Node,
@@ -224,31 +225,31 @@ struct Trouble {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Topics {
-    pub(super) topics: Vec<TopicName>,
-    pub(super) complete: bool,
+pub(crate) struct Topics {
+    pub(crate) topics: Vec<TopicName>,
+    pub(crate) complete: bool,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct TopicName {
-    pub(super) name: String,
-    pub(super) nodes: usize,
+pub(crate) struct TopicName {
+    pub(crate) name: String,
+    pub(crate) nodes: usize,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Health {
-    pub(super) status: &'static str,
-    pub(super) reasons: Vec<String>,
+pub(crate) struct Health {
+    pub(crate) status: &'static str,
+    pub(crate) reasons: Vec<String>,
 }
 
 /// The answer to something that was done.
 #[derive(Debug, Serialize)]
-pub(super) struct Done {
-    pub(super) done: String,
+pub(crate) struct Done {
+    pub(crate) done: String,
 }
 
 impl Traffic {
-    pub(super) fn new(stats: &Stats) -> Self {
+    pub(crate) fn new(stats: &Stats) -> Self {
         let drops = Drop::ALL.map(|reason| (reason.name(), stats.drops[reason]));
         Self {
             datagrams_in: stats.datagrams_in,
@@ -268,7 +269,7 @@ impl Traffic {
 }
 
 /// Returns the latencies under their names.
-pub(super) fn latencies(stats: &Stats) -> BTreeMap<&'static str, LatencySummary> {
+pub(crate) fn latencies(stats: &Stats) -> BTreeMap<&'static str, LatencySummary> {
     BTreeMap::from([
         ("uplink_qos1", LatencySummary::new(&stats.uplink_latency[0])),
         ("uplink_qos2", LatencySummary::new(&stats.uplink_latency[1])),
@@ -302,15 +303,56 @@ impl LatencySummary {
 }
 
 /// Returns what is not zero, by the name of its type.
-pub(super) fn by_type(counts: &[u64; MessageType::COUNT]) -> BTreeMap<&'static str, u64> {
+pub(crate) fn by_type(counts: &[u64; MessageType::COUNT]) -> BTreeMap<&'static str, u64> {
     MessageType::all()
         .map(|kind| (kind.name(), counts[kind.index()]))
         .filter(|(_, count)| *count > 0)
         .collect()
 }
 
+impl Links {
+    pub(crate) fn new(owner: &Owner<'_>, clock: &Clock) -> Self {
+        let gateway = &*owner.gateway;
+        let settings = gateway.settings();
+        let mut nodes = vec![0; settings.links.len()];
+        for node in gateway.nodes() {
+            if let Some(count) = nodes.get_mut(usize::from(node.link.0))
+                && node.peer.is_some()
+            {
+                *count += 1;
+            }
+        }
+        let states = owner.links();
+        let parts = settings.links.iter().zip(states).zip(nodes);
+        let links = parts
+            .zip(gateway.link_counters())
+            .map(|(((link, state), nodes), counters)| {
+                let mut shown = Link {
+                    name: link.name.to_string(),
+                    kind: state.kind,
+                    up: state.up,
+                    addresses: state.addresses,
+                    nodes,
+                    max_message: link.max_message,
+                    retry_seconds: link.retry.as_secs_f64(),
+                    retries: link.retries,
+                    signal: state.signal,
+                    errors: state.errors,
+                    lost: state.lost,
+                    ..Link::default()
+                };
+                shown.count(counters, clock);
+                shown
+            });
+        Self {
+            now: clock.unix(owner.now),
+            links: links.collect(),
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn count(&mut self, counters: &LinkCounters, clock: &Clock) {
+    fn count(&mut self, counters: &LinkCounters, clock: &Clock) {
         self.last_heard = counters.last_heard.map(|at| clock.unix(at));
         self.datagrams_in = counters.datagrams_in;
         self.octets_in = counters.octets_in;
@@ -323,7 +365,7 @@ impl Link {
 }
 
 impl Node {
-    pub(super) fn new(node: &NodeSummary, settings: &Settings, clock: &Clock) -> Self {
+    pub(crate) fn new(node: &NodeSummary, settings: &Settings, clock: &Clock) -> Self {
         let link = settings.links.get(usize::from(node.link.0));
         let packets = node.received + node.sent;
         let repeated = f64::from(node.retries) + f64::from(node.duplicates);
@@ -350,7 +392,7 @@ impl Node {
 }
 
 impl NodeDetail {
-    pub(super) fn new(view: &NodeView, settings: &Settings, clock: &Clock, now: f64) -> Self {
+    pub(crate) fn new(view: &NodeView, settings: &Settings, clock: &Clock, now: f64) -> Self {
         let SessionView {
             clean_session,
             keep_alive,
@@ -433,7 +475,7 @@ impl NodeDetail {
 }
 
 /// Returns what a node knows of a topic id, in a word.
-pub(super) const fn registration_name(registration: Registration) -> &'static str {
+pub(crate) const fn registration_name(registration: Registration) -> &'static str {
     match registration {
         Registration::Pending => "pending",
         Registration::Known => "known",

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::{Path, State as Extracted};
 use serde::Deserialize;
 
-use super::clock::Clock;
 use super::model;
 use super::routes::{Asked, Problem, State, link_name};
+use crate::clock::Clock;
 use crate::gateway::{NodeSummary, Peer, Settings};
 use crate::session::Status;
 

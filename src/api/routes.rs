@@ -15,9 +15,9 @@ use axum::{Json, Router, middleware};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::clock::Clock;
 use super::events::Hub;
 use super::{Surroundings, access, capture, events, explain, metrics, model, nodes, page};
+use crate::clock::Clock;
 use crate::daemon::{Ended, Owner, ask};
 use crate::gateway::Settings;
 use crate::session::Status;
@@ -277,45 +277,7 @@ fn permitted(owner: &Owner<'_>, clock: &Clock) -> Option<model::Permit> {
 }
 
 async fn links(Extracted(state): Extracted<State>) -> Result<Json<model::Links>, Problem> {
-    let answer = state.ask(|owner| {
-        let clock = Clock::now();
-        let gateway = &*owner.gateway;
-        let settings = gateway.settings();
-        let mut nodes = vec![0; settings.links.len()];
-        for node in gateway.nodes() {
-            if let Some(count) = nodes.get_mut(usize::from(node.link.0))
-                && node.peer.is_some()
-            {
-                *count += 1;
-            }
-        }
-        let states = owner.links();
-        let parts = settings.links.iter().zip(states).zip(nodes);
-        let links = parts
-            .zip(gateway.link_counters())
-            .map(|(((link, state), nodes), counters)| {
-                let mut shown = model::Link {
-                    name: link.name.to_string(),
-                    kind: state.kind,
-                    up: state.up,
-                    addresses: state.addresses,
-                    nodes,
-                    max_message: link.max_message,
-                    retry_seconds: link.retry.as_secs_f64(),
-                    retries: link.retries,
-                    signal: state.signal,
-                    errors: state.errors,
-                    lost: state.lost,
-                    ..model::Link::default()
-                };
-                shown.count(counters, &clock);
-                shown
-            });
-        model::Links {
-            now: clock.unix(owner.now),
-            links: links.collect(),
-        }
-    });
+    let answer = state.ask(|owner| model::Links::new(owner, &Clock::now()));
     Ok(Json(answer.await?))
 }
 

@@ -9,6 +9,7 @@ mod broker;
 mod http;
 mod link;
 mod load;
+mod management;
 mod problem;
 mod read;
 mod section;
@@ -31,6 +32,7 @@ use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Settings};
 use crate::links::serial::SerialConfig;
 use crate::links::udp::UdpConfig;
+use crate::management::ManagementConfig;
 use crate::store::StoreConfig;
 
 /// Everything gateway.yaml says.
@@ -46,6 +48,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The page, the API and the metrics; `None` is off.
     pub http: Option<HttpConfig>,
+    /// What the gateway says of itself over MQTT; `None` is nothing.
+    pub management: Option<ManagementConfig>,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -111,6 +115,7 @@ impl Config {
             ),
             ("store", self.store != new.store),
             ("http", self.http != new.http),
+            ("management", self.management != new.management),
             ("log.format", self.log.format != new.log.format),
         ];
         let changed = changes.into_iter().filter(|(_, changed)| *changed);
@@ -129,6 +134,7 @@ impl Default for Config {
             broker: BrokerConfig::default(),
             store: StoreConfig::Memory,
             http: Some(HttpConfig::default()),
+            management: Some(ManagementConfig::default()),
             log: LogConfig::default(),
         }
     }

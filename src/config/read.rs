@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::broker::read_broker;
 use super::http::read_http;
 use super::link::read_links;
+use super::management::read_management;
 use super::problem::{ConfigError, Problem};
 use super::section::{Reader, Section};
 use super::store::read_store;
@@ -70,6 +71,9 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     }
     if let Some(node) = file.get("http") {
         read_http(reader, node, &mut config.http);
+    }
+    if let Some(node) = file.get("management") {
+        read_management(reader, node, &mut config.management);
     }
     if let Some(section) = file.section("log") {
         read_log(section, &mut config.log);

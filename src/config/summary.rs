@@ -8,6 +8,7 @@ use crate::broker::BrokerConfig;
 use crate::gateway::{LinkSettings, Takeover};
 use crate::links::serial::{Addressing, Flow, SerialConfig};
 use crate::links::udp::UdpConfig;
+use crate::management::ManagementConfig;
 use crate::store::{DiskConfig, StoreConfig};
 
 /// Writes what was understood, a line for each part; no password.
@@ -61,6 +62,10 @@ impl fmt::Display for Config {
         match &self.http {
             Some(http) => writeln!(f, "http     {http}")?,
             None => writeln!(f, "http     off")?,
+        }
+        match &self.management {
+            Some(management) => write_management(f, management, &settings.name)?,
+            None => writeln!(f, "reports  off")?,
         }
         let format = match self.log.format {
             LogFormat::Text => "text",
@@ -125,6 +130,29 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &LinkSettings) -> fmt::Result {
     }
     if !link.forwarders.is_empty() {
         f.write_str(", forwarders")?;
+    }
+    writeln!(f)
+}
+
+fn write_management(
+    f: &mut fmt::Formatter<'_>,
+    management: &ManagementConfig,
+    gateway: &str,
+) -> fmt::Result {
+    write!(
+        f,
+        "reports  below {}/ at the broker",
+        management.base(gateway)
+    )?;
+    match management.stats {
+        Some(period) => write!(f, ", counters every {}", show_duration(period))?,
+        None => f.write_str(", no counters")?,
+    }
+    if management.home_assistant {
+        f.write_str(", for Home Assistant")?;
+    }
+    if management.commands {
+        f.write_str(", takes requests")?;
     }
     writeln!(f)
 }

@@ -19,6 +19,7 @@ use crate::gateway::{
 use crate::links::framing::Framing;
 use crate::links::serial::{Addressing, Budget, Device, Duty, Flow, PortSettings, SerialConfig};
 use crate::links::udp::{Group, UdpConfig};
+use crate::management::ManagementConfig;
 use crate::store::{DiskConfig, StoreConfig};
 use crate::topics::{Pattern, Predefined};
 use crate::wire::TopicId;
@@ -55,6 +56,9 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     assert_eq!(credentials, Some(("gateway".into(), "value".into())));
     let http = config.http.as_mut().expect("on");
     assert!(http.token.take().is_some());
+    let management = config.management.as_mut().expect("on");
+    let topic = management.topic.take();
+    assert_eq!(topic.as_deref(), Some(&*management.base("mqtt-sn-gateway")));
     let link = &mut settings.links[0];
     link.qos_minus_one.take().expect("the example");
     link.can_broadcast = false;
@@ -152,6 +156,7 @@ limits:
   queue_qos0_bytes: 20KiB
 store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, required: true}
 http: {listen: "0.0.0.0:8088", token: 0123456789abcdef}
+management: {topic: plant/gw7/, stats: never, homeassistant: true, commands: true}
 log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
 "#;
     let mut predefined = Predefined::default();
@@ -278,6 +283,12 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
         http: Some(HttpConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 8088)),
             token: Some("0123456789abcdef".into()),
+        }),
+        management: Some(ManagementConfig {
+            topic: Some("plant/gw7".into()),
+            stats: None,
+            home_assistant: true,
+            commands: true,
         }),
         log: LogConfig {
             level: "warn,mqtt_sn_gateway::wire=trace".to_owned(),
@@ -512,6 +523,29 @@ fn a_password_file_is_one_line_beside_the_configuration() {
         let result = parse(&file, text, &|_| None).map_err(|error| error.to_string());
         let result = result.map(|c| c.settings.upstream.credentials.expect("credentials").1);
         compare(content, &result, &expected.map(Arc::from));
+    }
+}
+
+#[test]
+fn management_is_off_or_below_a_topic() {
+    assert_eq!(good("management: off").management, None);
+    assert_eq!(good("").management, Some(ManagementConfig::default()));
+    let base = |text: &str| {
+        let config = good(text);
+        config.management.expect("on").base(&config.settings.name)
+    };
+    assert_eq!(base(""), "mqttsn/mqtt-sn-gateway");
+    assert_eq!(base("gateway: {name: hall1/a}"), "mqttsn/hall1%2fa");
+    assert_eq!(base("management: {topic: plant/gw/}"), "plant/gw");
+    for text in [
+        "management: {topic: 'a/+'}",
+        "management: {topic: '$SYS'}",
+        "management: {topic: ''}",
+        "management: {stats: 10ms}",
+        "management: {stats: 2days}",
+        "management: yes",
+    ] {
+        read(text).expect_err(text);
     }
 }
 

@@ -53,9 +53,13 @@ pub struct Batch {
 #[error("the gateway is shutting down")]
 pub struct Ended;
 
-/// Where the traces go.
+/// Where the traces go: to each watcher what it wants.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(Vec<Watcher>);
+
 #[derive(Debug)]
-pub(super) struct Watcher {
+struct Watcher {
+    interest: Interest,
     batches: mpsc::Sender<Batch>,
     missed: u64,
 }
@@ -91,37 +95,68 @@ impl Owner<'_> {
     }
 }
 
-impl Watcher {
-    pub(super) fn new(batches: mpsc::Sender<Batch>) -> Self {
-        Self { batches, missed: 0 }
+impl Watchers {
+    /// Notes what one watcher, known by its channel, wants from now on.
+    pub(super) fn set(
+        &mut self,
+        interest: Interest,
+        batches: mpsc::Sender<Batch>,
+        gateway: &mut Gateway,
+    ) {
+        self.0.retain(|known| !known.batches.same_channel(&batches));
+        if interest != Interest::Nothing {
+            self.0.push(Watcher {
+                interest,
+                batches,
+                missed: 0,
+            });
+        }
+        self.observe(gateway);
     }
 
-    /// Hands over what was traced; `false` when nobody listens any more. It never waits: what a slow
-    /// listener has no room for is lost and counted.
-    pub(super) fn tell(&mut self, gateway: &mut Gateway) -> bool {
-        let mut traces = Vec::new();
-        while let Some(trace) = gateway.poll_trace() {
-            traces.push(trace);
+    /// Hands over what was traced. It never waits: what a slow watcher has no room for is lost and
+    /// counted.
+    pub(super) fn tell(&mut self, gateway: &mut Gateway) {
+        if self.0.is_empty() {
+            return;
         }
+        let traces: Vec<_> = std::iter::from_fn(|| gateway.poll_trace()).collect();
         if traces.is_empty() {
-            return true;
+            return;
         }
+        let watchers = self.0.len();
+        self.0.retain_mut(|watcher| watcher.tell(&traces));
+        if self.0.len() < watchers {
+            self.observe(gateway);
+        }
+    }
+
+    fn observe(&self, gateway: &mut Gateway) {
+        let interest = self.0.iter().map(|watcher| watcher.interest).max();
+        gateway.observe(interest.unwrap_or_default());
+    }
+}
+
+impl Watcher {
+    /// Copies what it wants; `false` when it does not listen any more.
+    fn tell(&mut self, traces: &[Trace]) -> bool {
+        let wanted = |trace: &&Trace| trace.what.interest() <= self.interest;
         match self.batches.try_reserve() {
             Ok(place) => {
-                place.send(Batch {
-                    traces,
-                    missed: std::mem::take(&mut self.missed),
-                });
+                let traces: Vec<_> = traces.iter().filter(wanted).cloned().collect();
+                if !traces.is_empty() {
+                    place.send(Batch {
+                        traces,
+                        missed: std::mem::take(&mut self.missed),
+                    });
+                }
                 true
             }
             Err(mpsc::error::TrySendError::Full(())) => {
-                self.missed += traces.len() as u64;
+                self.missed += traces.iter().filter(wanted).count() as u64;
                 true
             }
-            Err(mpsc::error::TrySendError::Closed(())) => {
-                gateway.observe(Interest::Nothing);
-                false
-            }
+            Err(mpsc::error::TrySendError::Closed(())) => false,
         }
     }
 }

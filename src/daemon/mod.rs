@@ -34,7 +34,7 @@ use crate::gateway::{Gateway, Input, Interest, LinkId, Output, Target};
 use crate::links::serial::{Heard, SerialEvent};
 use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
-use ask::Watcher;
+use ask::Watchers;
 use link::Link;
 use poller::Poller;
 
@@ -65,7 +65,7 @@ pub enum Order {
     Reload(Box<Config>),
     /// Answer a question.
     Ask(Question),
-    /// Trace this much from now on, to here.
+    /// Trace this much from now on, to here; each channel is a watcher of its own.
     Watch(Interest, mpsc::Sender<Batch>),
     /// Say goodbye to every node, close everything and end.
     ShutDown,
@@ -107,7 +107,7 @@ pub struct Daemon {
     buffers: ReceiveBuffers,
     /// Outputs of the core not yet handed to a socket. Empty between steps.
     outputs: Vec<Output>,
-    watcher: Option<Watcher>,
+    watchers: Watchers,
     #[cfg(feature = "embedded-broker")]
     _embedded: Option<crate::broker::EmbeddedBroker>,
 }
@@ -169,7 +169,7 @@ impl Daemon {
             broker_address: (host, port),
             buffers: ReceiveBuffers::new(),
             outputs: Vec::new(),
-            watcher: None,
+            watchers: Watchers::default(),
             #[cfg(feature = "embedded-broker")]
             _embedded: embedded,
         };
@@ -234,8 +234,7 @@ impl Daemon {
                     Some(Order::Reload(config)) => self.reload(&config),
                     Some(Order::Ask(question)) => self.answer(question),
                     Some(Order::Watch(interest, batches)) => {
-                        self.gateway.observe(interest);
-                        self.watcher = Some(Watcher::new(batches));
+                        self.watchers.set(interest, batches, &mut self.gateway);
                     }
                     None | Some(Order::ShutDown) => break,
                 },
@@ -308,11 +307,7 @@ impl Daemon {
             self.handle_links(now);
         }
         self.flush(now);
-        if let Some(watcher) = &mut self.watcher
-            && !watcher.tell(&mut self.gateway)
-        {
-            self.watcher = None;
-        }
+        self.watchers.tell(&mut self.gateway);
     }
 
     fn answer(&mut self, question: Question) {

@@ -23,6 +23,7 @@ pub(super) struct Strangers {
     answered: Vec<Option<(u64, Instant)>>,
     tokens: f64,
     refilled: Option<Instant>,
+    last: Option<Peer>,
 }
 
 impl Strangers {
@@ -35,12 +36,18 @@ impl Strangers {
         packet: &Packet<'_>,
         core: &mut Core,
     ) {
+        self.last = Some(peer.clone());
         if wants_answer(packet) && self.may_answer(now, &peer, core) {
             core.send_packet(
                 Target::Peer(peer, route),
                 Packet::Disconnect { duration: None },
             );
         }
+    }
+
+    /// Returns who was heard last.
+    pub(super) fn last(&self) -> Option<&Peer> {
+        self.last.as_ref()
     }
 
     fn may_answer(&mut self, now: Instant, peer: &Peer, core: &mut Core) -> bool {

@@ -161,6 +161,11 @@ impl Session {
         registered.chain(subscribed.filter(repeated))
     }
 
+    /// Returns how many topic ids are registered.
+    pub fn topics(&self) -> usize {
+        self.registry.len()
+    }
+
     /// Returns when the node should be heard again by its own word, without tolerance.
     pub fn due(&self) -> Option<Instant> {
         let seconds = match self.state {

@@ -125,6 +125,7 @@ fn every_packet_is_traced_on_both_sides() {
             Happening::Trouble(_)
             | Happening::Refused { .. }
             | Happening::Forgotten
+            | Happening::Erased
             | Happening::Broker(_) => format!("{:?}", trace.what),
         })
         .filter(|line| !line.starts_with("Broker"))

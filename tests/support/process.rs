@@ -138,13 +138,17 @@ impl Gateway {
     pub(crate) fn spawn(yaml: &str) -> Process {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.yaml");
-        // Tests run side by side: only those that ask for it have an HTTP port.
-        let http = if yaml.contains("http:") {
-            ""
-        } else {
-            "http: off\n"
+        // Tests run side by side: only those that ask for it have an HTTP port, and only those see
+        // topics of the gateway itself.
+        let off = |key: &str| {
+            if yaml.contains(key) {
+                String::new()
+            } else {
+                format!("{key} off\n")
+            }
         };
-        std::fs::write(&file, format!("{yaml}{http}")).expect("written");
+        let text = format!("{yaml}{}{}", off("http:"), off("management:"));
+        std::fs::write(&file, text).expect("written");
         Process::start(Self::command().arg(file), directory)
     }
 

@@ -56,6 +56,16 @@ impl Gateway {
         Some(node.view(&self.core))
     }
 
+    /// Shows one node in one line; `None` if its client id is not known.
+    pub fn summary(&self, client_id: &str) -> Option<NodeSummary> {
+        self.nodes.find(client_id).map(Node::summary)
+    }
+
+    /// Returns who was last heard that has no session and did not ask for one.
+    pub fn last_stranger(&self) -> Option<&Peer> {
+        self.strangers.last()
+    }
+
     /// Returns the counters of each link, in the order of the configuration.
     pub fn link_counters(&self) -> &[LinkCounters] {
         &self.core.links
@@ -116,6 +126,14 @@ impl Gateway {
     pub fn forget(&mut self, now: Instant, client_id: &str) -> bool {
         let known = self.nodes.kick(now, client_id, &mut self.core);
         self.nodes.forget(now, client_id, &mut self.core);
+        if self.core.traces(Interest::States) {
+            self.core.trace(Trace {
+                at: now,
+                node: Some(client_id.into()),
+                link: None,
+                what: Happening::Erased,
+            });
+        }
         known
     }
 }

@@ -79,8 +79,25 @@ pub enum Happening {
     },
     /// A session was forgotten.
     Forgotten,
+    /// Somebody had a client id forgotten for good, whether it was known or not.
+    Erased,
     /// The gateway's own connection to the broker stands (`true`) or is lost.
     Broker(bool),
+}
+
+impl Happening {
+    /// Returns how much has to be wanted for this to be traced.
+    pub const fn interest(&self) -> Interest {
+        match self {
+            Self::Packet { .. } | Self::Request(_) | Self::Event(_) => Interest::Packets,
+            Self::State { .. }
+            | Self::Trouble(_)
+            | Self::Refused { .. }
+            | Self::Forgotten
+            | Self::Erased
+            | Self::Broker(_) => Interest::States,
+        }
+    }
 }
 
 /// Traces on their way out.

@@ -49,6 +49,8 @@ pub struct NodeSummary {
     pub last_heard: Instant,
     /// Keep-alive in seconds, or the sleep duration of a node that sleeps.
     pub period: u16,
+    /// Registered topic ids.
+    pub topics: usize,
     /// When it should be heard again, without tolerance.
     pub due: Option<Instant>,
     /// Messages that wait for it.
@@ -113,6 +115,7 @@ impl Node {
             link: self.link,
             last_heard: self.session.last_heard(),
             period: self.session.period(),
+            topics: self.session.topics(),
             due: self.session.due(),
             queued: self.session.queued(),
             received: self.journal.packets(Direction::In),

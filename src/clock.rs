@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     instant: Instant,
     unix: f64,
 }
@@ -12,7 +12,7 @@ pub(super) struct Clock {
 impl Clock {
     /// Reads both clocks.
     #[expect(clippy::disallowed_methods, reason = "the shell reads the clocks")]
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             instant: Instant::now(),
@@ -21,12 +21,12 @@ impl Clock {
     }
 
     /// Returns the moment.
-    pub(super) fn instant(&self) -> Instant {
+    pub(crate) fn instant(&self) -> Instant {
         self.instant
     }
 
     /// Returns seconds since 1970, to the millisecond.
-    pub(super) fn unix(&self, at: Instant) -> f64 {
+    pub(crate) fn unix(&self, at: Instant) -> f64 {
         let seconds = match at.checked_duration_since(self.instant) {
             Some(later) => self.unix + later.as_secs_f64(),
             None => self.unix - self.instant.duration_since(at).as_secs_f64(),
@@ -34,13 +34,19 @@ impl Clock {
         (seconds * 1000.0).round() / 1000.0
     }
 
+    /// Writes a moment as ISO 8601 in UTC, to the second.
+    pub(crate) fn iso(&self, at: Instant) -> String {
+        let timestamp = jiff::Timestamp::from_second(self.unix(at) as i64);
+        timestamp.unwrap_or_default().to_string()
+    }
+
     /// Returns how long ago something was; zero for the future.
-    pub(super) fn ago(&self, at: Instant) -> Duration {
+    pub(crate) fn ago(&self, at: Instant) -> Duration {
         self.instant.saturating_duration_since(at)
     }
 
     /// Writes the time of day where the gateway is, `12:03`, with the date when it is another day.
-    pub(super) fn time_of_day(&self, at: Instant) -> String {
+    pub(crate) fn time_of_day(&self, at: Instant) -> String {
         let zone = jiff::tz::TimeZone::system();
         let zoned = |unix: f64| {
             let timestamp = jiff::Timestamp::from_second(unix as i64).unwrap_or_default();
@@ -57,7 +63,7 @@ impl Clock {
 }
 
 /// Writes a duration in the two largest units that say something: `3 min`, `2 h 10 min`, `4 s`.
-pub(super) fn in_words(duration: Duration) -> String {
+pub(crate) fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
