@@ -30,6 +30,11 @@ installs_what_the_tests_need() {
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v mosquitto >/dev/null || missing+=(mosquitto)
     command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+    # The page is tested in a real browser, the interface by schemathesis.
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+    command -v curl >/dev/null || missing+=(curl)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     if [ ${#missing[@]} -gt 0 ]; then
         [ "$(id -u)" -eq 0 ] || as_root=(sudo)
         "${as_root[@]}" apt-get update &&
@@ -79,6 +84,7 @@ step cargo check -p mqtt-sn --no-default-features --locked
 step the_tool_shares_the_gateways_crates
 step cargo build --workspace --locked
 tests cargo test --workspace --locked --no-fail-fast
+step timeout 600 tools/check-api.sh
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check bans licenses sources

@@ -67,6 +67,15 @@ pub(crate) struct LatencySummary {
     p50: Option<f64>,
     p95: Option<f64>,
     p99: Option<f64>,
+    buckets: Vec<Bucket>,
+}
+
+/// How many took longer than the bucket before, and not longer than this one.
+#[derive(Debug, Serialize)]
+struct Bucket {
+    /// Milliseconds; none for all that took longer than the last bound.
+    up_to: Option<f64>,
+    count: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -286,6 +295,10 @@ pub(crate) fn latencies(stats: &Stats) -> BTreeMap<&'static str, LatencySummary>
 
 impl LatencySummary {
     fn new(latency: &Latency) -> Self {
+        let bounds = Latency::BOUNDS.map(|bound| Some(bound.as_secs_f64() * 1e3));
+        let bounded: u64 = latency.buckets.iter().sum();
+        let counts = latency.buckets.into_iter().chain([latency.count - bounded]);
+        let buckets = bounds.into_iter().chain([None]).zip(counts);
         let quantile = |share| {
             latency
                 .quantile(share)
@@ -298,6 +311,9 @@ impl LatencySummary {
             p50: quantile(0.5),
             p95: quantile(0.95),
             p99: quantile(0.99),
+            buckets: buckets
+                .map(|(up_to, count)| Bucket { up_to, count })
+                .collect(),
         }
     }
 }

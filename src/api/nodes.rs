@@ -94,7 +94,7 @@ pub(super) async fn list(
     let matched = nodes.len();
     asked.sort(&mut nodes);
     let clock = Clock::now();
-    let shown = nodes.iter().skip(asked.offset).take(asked.limit);
+    let shown = nodes.iter().skip(asked.offset);
     Ok(Json(model::Nodes {
         now: clock.unix(now),
         total,
@@ -116,8 +116,9 @@ impl ListAsked {
         self.q.is_empty() || node.client_id.contains(&self.q) || node.peer.as_ref().is_some_and(at)
     }
 
-    fn sort(&self, nodes: &mut [NodeSummary]) {
-        nodes.sort_unstable_by(|a, b| {
+    /// Keeps what is on this page and those before, in order.
+    fn sort(&self, nodes: &mut Vec<NodeSummary>) {
+        let compare = |a: &NodeSummary, b: &NodeSummary| {
             let by_id = || a.client_id.cmp(&b.client_id);
             let ordering = match self.sort {
                 Sort::ClientId => by_id(),
@@ -138,7 +139,13 @@ impl ListAsked {
                 Order::Desc => ordering.reverse(),
             };
             ordering.then_with(by_id)
-        });
+        };
+        let end = self.offset + self.limit;
+        if end < nodes.len() {
+            nodes.select_nth_unstable_by(end, compare);
+            nodes.truncate(end);
+        }
+        nodes.sort_unstable_by(compare);
     }
 }
 

@@ -68,7 +68,7 @@ pub enum LinkConfig {
 pub struct LogConfig {
     /// A level, or directives as `tracing_subscriber::EnvFilter` takes them.
     pub level: String,
-    /// One line of text or one JSON object an event.
+    /// Form of an event.
     pub format: LogFormat,
 }
 
@@ -79,6 +79,8 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+    /// Entries of systemd's journal, with fields.
+    Journald,
 }
 
 impl Config {

@@ -261,7 +261,11 @@ fn read_log(mut section: Section<'_>, log: &mut LogConfig) {
             )),
         }
     });
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let formats = [
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journald", LogFormat::Journald),
+    ];
     section.set("format", &mut log.format, choice(&formats));
     section.finish();
 }

@@ -70,6 +70,7 @@ impl fmt::Display for Config {
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "JSON",
+            LogFormat::Journald => "entries of the journal",
         };
         write!(f, "log      {} as {format}", self.log.level)
     }

@@ -83,18 +83,31 @@ function note(gateway) {
   last = now;
 }
 
+const WAYS = { uplink_qos1: "to the broker, QoS 1", uplink_qos2: "to the broker, QoS 2",
+  downlink_qos1: "to nodes, QoS 1", downlink_qos2: "to nodes, QoS 2" };
+
+// A bar a bucket; the words say the same.
+function histogram(buckets) {
+  const top = Math.max(1, ...buckets.map((bucket) => bucket.count));
+  const words = (bucket) => `${bucket.up_to == null ? "longer" : `up to ${millis(bucket.up_to)}`}: ${bucket.count.toLocaleString()}`;
+  return el("span", { class: "bars", role: "img", "aria-label": buckets.filter((bucket) => bucket.count).map(words).join(", ") || "none yet" },
+    buckets.map((bucket) => el("span", { title: words(bucket), style: `height: ${bucket.count ? Math.max(8, (100 * bucket.count) / top) : 0}%` })));
+}
+
+const millis = (ms) => (ms == null ? "-" : ms < 1000 ? `${number(ms)} ms` : `${number(ms / 1000)} s`);
+
 class Overview {
   constructor() {
     this.summary = section("Gateway", false);
+    this.latency = section("Latency", true);
     this.links = section("Links", true);
     this.refused = section("Refused lately", true);
     this.before = new Map();
-    fill(main, this.summary, ...Object.values(charts).map((chart) => chart.mount(section(chart.title, false))), this.links, this.refused);
+    fill(main, this.summary, ...Object.values(charts).map((chart) => chart.mount(section(chart.title, false))), this.latency, this.links, this.refused);
   }
 
   async tick(gateway) {
     const links = await get("/api/links");
-    const q = (name) => gateway.latency[name].p95 == null ? null : `${gateway.latency[name].p95} ms`;
     fill(this.summary, el("h2", {}, "Gateway"),
       el("p", { class: "big" }, `${gateway.nodes_total.toLocaleString()} nodes`), list({
         ...Object.fromEntries(Object.entries(gateway.nodes).filter(([, count]) => count)),
@@ -102,10 +115,15 @@ class Overview {
         "messages up": gateway.traffic.uplink.reduce((a, b) => a + b).toLocaleString(),
         "messages down": gateway.traffic.delivered.reduce((a, b) => a + b).toLocaleString(),
         waiting: `${number(gateway.queued_bytes / 1024)} KiB`,
-        "95 % of QoS 1 up within": q("uplink_qos1"),
         permit: gateway.permit && gateway.permit.until > gateway.now
           ? `open for ${duration(gateway.permit.until - gateway.now)}; to keep: ${gateway.permit.keep ?? "nobody yet"}` : null,
       }));
+    fill(this.latency, el("h2", {}, "Latency until it is acknowledged, since the start"), table("Latency",
+      ["Way", "Messages", "Mean", "50 %", "95 %", "99 % within", "1 ms to 30 s"], Object.entries(WAYS).map(([name, way]) => {
+        const latency = gateway.latency[name];
+        return [way, latency.count.toLocaleString(), millis(latency.mean), millis(latency.p50), millis(latency.p95), millis(latency.p99),
+          histogram(latency.buckets)];
+      })));
     fill(this.links, el("h2", {}, "Links"), table("Links",
       ["Link", "State", "Nodes", "In", "Out", "Bytes in", "Bytes out", "Bad", "Errors", "Last heard", "At"],
       links.links.map((link) => {

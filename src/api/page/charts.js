@@ -1,5 +1,7 @@
 // A line chart of the last minutes, drawn on a canvas.
 
+import { el, fill } from "./dom.js";
+
 const POINTS = 150;
 
 export class Chart {
@@ -19,6 +21,7 @@ export class Chart {
   mount(section) {
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", this.title);
     this.caption = document.createElement("p");
     this.caption.className = "note";
     section.append(this.canvas, this.caption);
@@ -57,7 +60,7 @@ export class Chart {
     });
     const last = this.points.at(-1) ?? [];
     const words = this.names.map((name, i) => `${name} ${last[i] == null ? "-" : round(last[i])} ${this.unit}`);
-    this.caption.textContent = words.join(", ");
+    fill(this.caption, words.map((text, i) => el("span", {}, el("span", { class: "key", style: `background: ${colours[i]}` }), `${text}\u2003`)));
     canvas.setAttribute("aria-label", `${this.title}: ${words.join(", ")}`);
   }
 }

@@ -1,6 +1,9 @@
-//! Where log lines go: standard error, as text for people or JSON for machines.
+//! Where log lines go: standard error, as text for people or JSON for machines, or systemd's journal.
+
+mod journal;
 
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::layer;
@@ -10,6 +13,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat};
+use journal::{Journal, SOCKET};
 
 /// Environment variable that overrides `log.level`.
 pub const OVERRIDE: &str = "RUST_LOG";
@@ -22,7 +26,8 @@ pub struct LogHandle {
 }
 
 /// Starts logging for the whole process; to be called once. Text is coloured on a terminal only, and
-/// without the time when systemd's journal, which adds its own, reads it.
+/// without the time when systemd's journal, which adds its own, reads it. It is text, too, where there
+/// is no journal.
 pub fn start(config: &LogConfig) -> LogHandle {
     let overridden = std::env::var(OVERRIDE).ok().filter(|text| !text.is_empty());
     let level = overridden.as_deref().unwrap_or(&config.level);
@@ -30,16 +35,32 @@ pub fn start(config: &LogConfig) -> LogHandle {
     let lines = layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal());
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let lines = match (config.format, journal) {
-        (LogFormat::Json, _) => lines.json().flatten_event(true).boxed(),
-        (LogFormat::Text, true) => lines.without_time().with_target(false).boxed(),
-        (LogFormat::Text, false) => lines.with_target(false).boxed(),
+    let text = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => lines.without_time().with_target(false).boxed(),
+        None => lines.with_target(false).boxed(),
+    };
+    let mut missing = None;
+    let lines = match config.format {
+        LogFormat::Text => text,
+        LogFormat::Json => {
+            let lines = layer().with_writer(stderr).with_ansi(false);
+            lines.json().flatten_event(true).boxed()
+        }
+        LogFormat::Journald => match Journal::connect(Path::new(SOCKET)) {
+            Ok(journal) => journal.boxed(),
+            Err(error) => {
+                missing = Some(error);
+                text
+            }
+        },
     };
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
         .init();
+    if let Some(error) = missing {
+        tracing::warn!(%error, "log.format is journald, but no journal listens at {SOCKET}; this is text instead");
+    }
     LogHandle {
         filter: handle,
         overridden: overridden.is_some(),
