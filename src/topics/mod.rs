@@ -3,7 +3,9 @@
 mod name;
 mod predefined;
 mod registry;
+mod trie;
 
 pub use name::{filter_matches, is_valid_filter, is_valid_name};
 pub use predefined::{Pattern, Predefined};
 pub use registry::{Registration, Registry, RegistryFull};
+pub use trie::FilterTrie;
