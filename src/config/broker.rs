@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::section::{Reader, Section};
-use super::value::{duration, size, socket_address, text, whole_seconds};
+use super::value::{choice, duration, literal, number, size, socket_address, text, whole_seconds};
 use super::yaml::Node;
 use crate::broker::BrokerConfig;
-use crate::gateway::UpstreamSettings;
+use crate::gateway::{Mode, UpstreamSettings};
+use crate::topics::{Pattern, is_valid_name};
+use crate::upstream::shared::CONNECTIONS_MAX;
 
 /// TCP port of MQTT without TLS.
 const MQTT_PORT: u16 = 1883;
+
+/// How nodes reach the broker, as it is written.
+pub(super) const MODES: [(&str, Mode); 2] = [("per-node", Mode::PerNode), ("shared", Mode::Shared)];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -44,7 +49,54 @@ pub(super) fn read_broker(
     }
     let packet = size(128..=268_435_460);
     section.set("max_packet", &mut upstream.max_packet, packet);
+    section.set("mode", &mut upstream.mode, choice(&MODES));
+    if let Some(node) = section.get("mode_for") {
+        upstream.mode_for = read_mode_for(reader, node);
+    }
+    let shared = &mut upstream.shared;
+    let connections = number(1..=CONNECTIONS_MAX);
+    section.set("connections", &mut shared.connections, connections);
+    section.set("status_topic", &mut shared.status_topic, status_topic);
     section.finish();
+}
+
+/// Reads client id patterns, each with its mode: `"sensor-*": shared`.
+fn read_mode_for(reader: &Reader<'_>, node: &Node) -> Vec<(Pattern, Mode)> {
+    let Some(entries) = node.map() else {
+        let message = format!(
+            "mode_for takes client ids with a mode, {{\"sensor-*\": shared}}, not {}",
+            node.kind()
+        );
+        reader.report(Problem::new(node.place, message));
+        return Vec::new();
+    };
+    let mut modes: Vec<(Pattern, Mode)> = Vec::new();
+    for (key, value) in entries {
+        let read = literal(key).and_then(|pattern| {
+            let mode = choice(&MODES)(reader, value)?;
+            if modes.iter().any(|(known, _)| known.to_string() == pattern) {
+                let message = format!("\"{pattern}\" is listed twice");
+                return Err(Problem::new(key.place, message));
+            }
+            Ok((Pattern::new(pattern), mode))
+        });
+        match read {
+            Ok(entry) => modes.push(entry),
+            Err(problem) => reader.report(problem.about("mode_for")),
+        }
+    }
+    modes
+}
+
+fn status_topic(reader: &Reader<'_>, node: &Node) -> Result<Option<Arc<str>>, Problem> {
+    match &*text(reader, node)? {
+        "off" => Ok(None),
+        topic if is_valid_name(topic) => Ok(Some(topic.into())),
+        topic => {
+            let message = format!("'{topic}' is no topic name; write one, or off");
+            Err(Problem::new(node.place, message))
+        }
+    }
 }
 
 /// Reads `embedded` as `None`, `mqtt://host[:port]` as host and port.

@@ -50,6 +50,9 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     if let Some(section) = file.section("gateway") {
         read_gateway(section, settings);
     }
+    let shared = &mut settings.upstream.shared;
+    shared.client_id = settings.name.clone();
+    shared.status_topic = Some(format!("{}/status", settings.name).into());
     if let Some(section) = file.section("broker") {
         read_broker(reader, section, &mut config.broker, &mut settings.upstream);
     }

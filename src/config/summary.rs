@@ -5,7 +5,7 @@ use std::fmt;
 use super::value::{show_duration, show_size};
 use super::{Config, LinkConfig, LogFormat};
 use crate::broker::BrokerConfig;
-use crate::gateway::{LinkSettings, Takeover};
+use crate::gateway::{LinkSettings, Mode, Takeover, UpstreamSettings};
 use crate::links::serial::{Addressing, Flow, SerialConfig};
 use crate::links::udp::UdpConfig;
 use crate::management::ManagementConfig;
@@ -35,6 +35,9 @@ impl fmt::Display for Config {
             write!(f, ", user {user}")?;
         }
         writeln!(f)?;
+        if settings.upstream.uses_shared() {
+            write_mode(f, &settings.upstream)?;
+        }
         for (link, config) in settings.links.iter().zip(&self.links) {
             write!(f, "link     {}: ", link.name)?;
             match config {
@@ -171,6 +174,23 @@ fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig) -> fmt::Result {
         f.write_str(", required")?;
     }
     writeln!(f)
+}
+
+fn write_mode(f: &mut fmt::Formatter<'_>, upstream: &UpstreamSettings) -> fmt::Result {
+    let word = |mode: Mode| match mode {
+        Mode::PerNode => "per-node",
+        Mode::Shared => "shared",
+    };
+    write!(f, "mode     {}", word(upstream.mode))?;
+    for (pattern, mode) in &upstream.mode_for {
+        write!(f, ", {} for {pattern}", word(*mode))?;
+    }
+    let shared = &upstream.shared;
+    write!(f, ", {} + {0} connections", shared.connections)?;
+    match &shared.status_topic {
+        Some(topic) => writeln!(f, ", status on {topic}"),
+        None => writeln!(f, ", no status topic"),
+    }
 }
 
 fn write_broker(f: &mut fmt::Formatter<'_>, broker: &BrokerConfig) -> fmt::Result {

@@ -13,8 +13,8 @@ use super::{Config, LinkConfig, LogConfig, LogFormat};
 use crate::api::HttpConfig;
 use crate::broker::BrokerConfig;
 use crate::gateway::{
-    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
-    SessionSettings, Settings, Takeover, UpstreamSettings,
+    GwInfoTo, Limits, LinkSettings, Mode, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
+    SessionSettings, Settings, SharedSettings, Takeover, UpstreamSettings,
 };
 use crate::links::framing::Framing;
 use crate::links::serial::{Addressing, Budget, Device, Duty, Flow, PortSettings, SerialConfig};
@@ -67,6 +67,8 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     };
     assert_eq!(udp.discovery.len(), 1);
     udp.discovery.clear();
+    let modes = std::mem::take(&mut config.settings.upstream.mode_for);
+    assert_eq!(modes, [(Pattern::new("sensor-*"), Mode::Shared)]);
     let store = std::mem::replace(&mut config.store, StoreConfig::Memory);
     let disk = DiskConfig::new("mqtt-sn-gateway.store".into());
     assert_eq!(store, StoreConfig::Disk(disk));
@@ -102,6 +104,10 @@ broker:
   patience: 9s
   backoff: {first: 3s, longest: 4s}
   max_packet: 5KiB
+  mode: shared
+  mode_for: {"lamp-?": per-node, "sensor-*": shared}
+  connections: 3
+  status_topic: gw7/here
 links:
   - type: udp
     name: field
@@ -253,6 +259,16 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                 backoff: (Duration::from_secs(3), Duration::from_secs(4)),
                 credentials: Some(("gw".into(), "s3cret: #".into())),
                 max_packet: 5 * 1024,
+                mode: Mode::Shared,
+                mode_for: vec![
+                    (Pattern::new("lamp-?"), Mode::PerNode),
+                    (Pattern::new("sensor-*"), Mode::Shared),
+                ],
+                shared: SharedSettings {
+                    connections: 3,
+                    client_id: "gw7".into(),
+                    status_topic: Some("gw7/here".into()),
+                },
             },
             predefined: Arc::new(predefined),
             allowed_clients: Some(vec![Pattern::new("node1"), Pattern::new("sensor-*")]),
@@ -459,6 +475,35 @@ fn numbers_and_truth_values_are_what_they_look_like() {
             &result.map(|c| c.settings.session.probe),
             &expected,
         );
+    }
+}
+
+#[test]
+fn nodes_share_connections_by_client_id() {
+    let config = good("gateway: {name: hut}\nbroker: {mode_for: {\"a*\": shared}, connections: 2}");
+    let upstream = &config.settings.upstream;
+    assert_eq!(upstream.mode_of("abc"), Mode::Shared);
+    assert_eq!(upstream.mode_of("bc"), Mode::PerNode);
+    let line = "mode     per-node, shared for a*, 2 + 2 connections, status on hut/status\n";
+    assert!(config.to_string().contains(line), "{config}");
+    for (text, complaint) in [
+        ("{mode: both}", "per-node"),
+        (
+            "{mode_for: shared}",
+            "mode_for takes client ids with a mode",
+        ),
+        ("{mode_for: {\"a\": some}}", "mode_for"),
+        ("{connections: 33}", "1 to 32"),
+        (
+            "{status_topic: \"a/#\"}",
+            "no topic name; write one, or off",
+        ),
+    ] {
+        let problem = read(&format!("broker: {text}"))
+            .expect_err(text)
+            .to_string();
+        assert!(problem.contains(complaint), "{text}: {problem}");
+        assert!(problem.contains(":1:"), "{problem}");
     }
 }
 

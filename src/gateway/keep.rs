@@ -56,7 +56,9 @@ impl Nodes {
         records: impl IntoIterator<Item = Record>,
         core: &mut Core,
     ) {
-        for record in records {
+        let records: Vec<Record> = records.into_iter().collect();
+        self.restore_filters(&records);
+        for record in &records {
             let Some(client_id) = record.key.strip_prefix(SESSION) else {
                 continue;
             };
@@ -71,6 +73,7 @@ impl Nodes {
                 }
             }
         }
+        self.restore_owed(now, &records, core);
     }
 }
 

@@ -20,8 +20,8 @@ pub use admission::{Refused, RefusedReason};
 pub use observe::{BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, Trace};
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
-    GwInfoTo, Limits, LinkSettings, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
-    SessionSettings, Settings, Takeover, UpstreamSettings,
+    GwInfoTo, Limits, LinkSettings, Mode, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
+    SessionSettings, Settings, SharedSettings, Takeover, UpstreamSettings,
 };
 
 use std::collections::VecDeque;
@@ -161,19 +161,22 @@ impl Gateway {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.core.now = Some(now);
         self.anonymous.start(now, &mut self.core);
+        self.nodes.start(now, &mut self.core);
         match input {
             Input::Datagram { from, route, bytes } => self.handle_datagram(now, from, route, bytes),
             Input::Broker(event) if Connection::slot_of(event.conn()) == anonymous::SLOT => {
                 self.anonymous.handle_socket(now, event, &mut self.core);
             }
             Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
-            Input::Stored(_) | Input::StoreFull(_) => {}
+            Input::Stored(ticket) => self.nodes.handle_stored(now, ticket, &mut self.core),
+            Input::StoreFull(_) => {}
             Input::Link(link, event) => self.handle_link(now, link, event),
             Input::Timeout => {
                 self.anonymous.handle_timeout(now, &mut self.core);
                 self.nodes.handle_timeout(now, &mut self.core);
             }
         }
+        self.nodes.tell_carried(now, &mut self.core);
         self.discovery.advertise(
             now,
             self.anonymous.reachable(now, &self.core),
@@ -189,7 +192,7 @@ impl Gateway {
     /// Returns when to feed [`Input::Timeout`] if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
-            self.nodes.poll_timeout(),
+            self.nodes.poll_timeout(&self.core),
             self.anonymous.poll_timeout(&self.core),
             self.discovery.poll_timeout(),
         ]

@@ -200,6 +200,49 @@ pub struct UpstreamSettings {
     pub credentials: Option<(Arc<str>, Arc<str>)>,
     /// Largest MQTT packet accepted from the broker, in octets.
     pub max_packet: usize,
+    /// How nodes reach the broker.
+    pub mode: Mode,
+    /// How those of some client ids do; the first pattern that matches counts.
+    pub mode_for: Vec<(Pattern, Mode)>,
+    /// The connections of [`Mode::Shared`].
+    pub shared: SharedSettings,
+}
+
+/// How a node reaches the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By an MQTT connection of its own.
+    PerNode,
+    /// With others on a few connections of the gateway.
+    Shared,
+}
+
+/// Connections that carry many nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSettings {
+    /// How many publish, and how many subscribe: 1 to
+    /// [`CONNECTIONS_MAX`](crate::upstream::shared::CONNECTIONS_MAX).
+    pub connections: usize,
+    /// What their client ids begin with.
+    pub client_id: Arc<str>,
+    /// Where the gateway says `online`, and its Will `offline`; `None` says nothing.
+    pub status_topic: Option<Arc<str>>,
+}
+
+impl UpstreamSettings {
+    /// Returns how a node reaches the broker.
+    pub fn mode_of(&self, client_id: &str) -> Mode {
+        let mut modes = self.mode_for.iter();
+        modes
+            .find(|(pattern, _)| pattern.matches(client_id))
+            .map_or(self.mode, |(_, mode)| *mode)
+    }
+
+    /// Whether some node may be on the shared connections.
+    pub fn uses_shared(&self) -> bool {
+        let mut modes = self.mode_for.iter().map(|(_, mode)| *mode);
+        self.mode == Mode::Shared || modes.any(|mode| mode == Mode::Shared)
+    }
 }
 
 impl Default for Settings {
@@ -299,6 +342,13 @@ impl Default for UpstreamSettings {
             backoff: (Duration::from_millis(200), Duration::from_secs(30)),
             credentials: None,
             max_packet: 256 * 1024,
+            mode: Mode::PerNode,
+            mode_for: Vec::new(),
+            shared: SharedSettings {
+                connections: 1,
+                client_id: "mqtt-sn-gateway".into(),
+                status_topic: Some("mqtt-sn-gateway/status".into()),
+            },
         }
     }
 }

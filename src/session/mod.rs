@@ -30,7 +30,7 @@ use self::will::WillUpdate;
 use crate::gateway::SessionSettings;
 use crate::topics::Registry;
 use crate::upstream::{Event, Refusal, Request, RequestId, Will};
-use crate::wire::{Packet, TopicId};
+use crate::wire::{Packet, QoS, TopicId};
 
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
@@ -192,6 +192,17 @@ impl Session {
             self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
         let expired = self.supervised_from + settings.keep_disconnected <= now;
         self.is_over() && (self.connect.clean_session || blank || expired)
+    }
+
+    /// Whether the broker, or the gateway for it, has accepted the node.
+    pub fn is_established(&self) -> bool {
+        self.established.is_some()
+    }
+
+    /// Returns the filters the node is subscribed to.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (Arc<str>, QoS)> {
+        let subscriptions = self.subscriptions.iter();
+        subscriptions.map(|subscription| (subscription.filter.clone(), subscription.qos))
     }
 
     /// Returns when the node was last heard.

@@ -19,6 +19,7 @@ mod lifecycle;
 mod management;
 mod reload;
 mod sessions;
+mod shared;
 mod uplink;
 
 /// Every quality of service, as nodes and as MQTT clients write it.

@@ -9,6 +9,7 @@ mod forwarder;
 mod identity;
 mod observe;
 mod restart;
+mod shared;
 mod strangers;
 mod support;
 mod upstream;

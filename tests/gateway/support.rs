@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use mqtt_sn_gateway::gateway::{
     Address, Gateway, Input, LinkId, LinkSettings, Output, Peer, Route, Settings, Target,
 };
-use mqtt_sn_gateway::store::{Op, Record};
+use mqtt_sn_gateway::store::{Op, Record, Ticket};
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::upstream::{CloseReason, ConnId, SocketEvent, SocketRequest};
 use mqtt_sn_gateway::wire::{self, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) store: BTreeMap<Bytes, Bytes>,
     /// Operations the store has had.
     pub(crate) store_ops: usize,
+    /// Commits the store has not answered.
+    pub(crate) commits: Vec<Ticket>,
     /// What the broker does with a new connection.
     pub(crate) broker: Broker,
     epoch: Instant,
@@ -103,6 +105,7 @@ impl Bench {
             broker,
             store: BTreeMap::new(),
             store_ops: 0,
+            commits: Vec::new(),
             epoch,
             now: epoch,
             datagrams: Vec::new(),
@@ -146,8 +149,37 @@ impl Bench {
                     "only what is there is deleted"
                 );
             }
-            Op::Commit(_) => {}
+            Op::Commit(ticket) => self.commits.push(ticket),
         }
+    }
+
+    /// The store says that all it has is safe.
+    pub(crate) fn stored(&mut self) -> &mut Self {
+        for ticket in std::mem::take(&mut self.commits) {
+            self.gateway.handle_input(self.now, Input::Stored(ticket));
+            self.drain();
+        }
+        self
+    }
+
+    /// What went to the broker since the last look, CONNECTs left out.
+    pub(crate) fn told(&mut self) -> Vec<(String, mqtt::Packet)> {
+        std::mem::take(&mut self.mqtt)
+    }
+
+    /// What went to the broker does not matter.
+    pub(crate) fn discard_told(&mut self) -> &mut Self {
+        self.mqtt.clear();
+        self
+    }
+
+    /// Which datagrams went to nodes, without order.
+    pub(crate) fn heard_by(&mut self) -> BTreeMap<String, usize> {
+        let mut heard = BTreeMap::new();
+        for (to, _) in std::mem::take(&mut self.datagrams) {
+            *heard.entry(name(&to)).or_default() += 1;
+        }
+        heard
     }
 
     /// Lets time pass, with everything that is due in between.

@@ -4,6 +4,7 @@
 //! out what it wants.
 
 mod arrival;
+mod carried;
 mod turn;
 
 use std::cmp::Reverse;
@@ -18,10 +19,11 @@ use self::turn::Buffers;
 use super::directory::Directory;
 use super::keep::Kept;
 use super::observe::{Happening, Interest, Trace};
-use super::{Core, LinkId, Peer, Route};
+use super::{Core, LinkId, Mode, Peer, Route};
 use crate::session::{Journal, Session, Status};
 use crate::topics::Predefined;
 use crate::upstream::mqtt::Connection;
+use crate::upstream::shared::{NodeKey, Shared};
 
 /// All nodes.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub(super) struct Nodes {
     wakeups: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sessions that are over but kept, by the time they ended.
     kept: BTreeSet<(Instant, usize)>,
+    /// Carries the nodes that have no connection of their own.
+    shared: Shared,
     /// Reused from call to call.
     buffers: Buffers,
 }
@@ -40,7 +44,8 @@ pub(super) struct Nodes {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) session: Session,
-    pub(super) connection: Connection,
+    /// `None` when the node is on the shared ones.
+    pub(super) connection: Option<Box<Connection>>,
     /// Where the node is; `None` when nobody knows.
     pub(super) binding: Option<(Peer, Route)>,
     /// The link it was last on.
@@ -115,6 +120,7 @@ impl Nodes {
         for key in keys {
             self.with_session(now, key, core, Session::shut_down);
         }
+        self.with_shared(now, core, Shared::shut_down);
     }
 
     pub(super) fn refresh_predefined(&mut self, predefined: &Predefined) {
@@ -132,6 +138,7 @@ impl Nodes {
         let node = &mut self.nodes[key];
         node.stored = Kept::Revision(session.revision());
         node.session = session;
+        self.restore_carried(now, key, core);
         self.with_session(now, key, core, Session::resume);
     }
 
@@ -146,11 +153,16 @@ impl Nodes {
         if full && !self.evict_oldest_kept(now, core) {
             return None;
         }
+        let mode = core.settings.upstream.mode_of(client_id);
         let entry = self.nodes.vacant_entry();
         let key = entry.key();
+        let connection = match mode {
+            Mode::PerNode => Some(Box::new(Connection::new(key as u32, now))),
+            Mode::Shared => None,
+        };
         entry.insert(Box::new(Node {
             session: Session::new(client_id.into(), now),
-            connection: Connection::new(key as u32, now),
+            connection,
             binding: None,
             link,
             journal: Journal::default(),
@@ -175,6 +187,10 @@ impl Nodes {
 
     fn remove(&mut self, now: Instant, key: usize, core: &mut Core) {
         let mut node = self.nodes.remove(key);
+        if node.connection.is_none() {
+            let forgotten = NodeKey(key as u32);
+            self.with_shared(now, core, |shared, cx| shared.forget(forgotten, cx));
+        }
         core.drop_kept(&node.session, &mut node.stored);
         if core.traces(Interest::States) {
             core.trace(node.trace(now, Happening::Forgotten));

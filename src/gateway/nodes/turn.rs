@@ -11,6 +11,7 @@ use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::session::{Context, Direction, Journal, Session, Status};
 use crate::upstream::mqtt::{self, Connection};
+use crate::upstream::shared::{NodeKey, Shared};
 use crate::upstream::{Event, Request, SocketEvent, SocketRequest};
 use crate::wire::MessageType;
 
@@ -18,8 +19,8 @@ use crate::wire::MessageType;
 pub(super) struct Buffers {
     datagrams: Vec<Bytes>,
     requests: Vec<Request>,
-    sockets: Vec<SocketRequest>,
-    events: Vec<Event>,
+    pub(super) sockets: Vec<SocketRequest>,
+    pub(super) events: Vec<Event>,
 }
 
 impl Nodes {
@@ -29,18 +30,28 @@ impl Nodes {
         event: SocketEvent<'_>,
         core: &mut Core,
     ) {
+        if Shared::owns(event.conn()) {
+            return self.with_shared(now, core, |shared, cx| shared.handle_socket(event, cx));
+        }
         let key = Connection::slot_of(event.conn()) as usize;
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
+        let Some(connection) = &mut node.connection else {
+            return;
+        };
         let buffers = &mut self.buffers;
         core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
-            node.connection.handle_socket(event, cx);
+            connection.handle_socket(event, cx);
         });
         self.settle(now, key, core);
     }
 
     pub(in crate::gateway) fn handle_timeout(&mut self, now: Instant, core: &mut Core) {
+        let shared = self.shared.poll_timeout(&core.settings.upstream);
+        if shared.is_some_and(|due| due <= now) {
+            self.with_shared(now, core, Shared::handle_timeout);
+        }
         while let Some(&Reverse((at, key))) = self.wakeups.peek()
             && at <= now
         {
@@ -60,8 +71,10 @@ impl Nodes {
         }
     }
 
-    pub(in crate::gateway) fn poll_timeout(&self) -> Option<Instant> {
-        self.wakeups.peek().map(|Reverse((at, _))| *at)
+    pub(in crate::gateway) fn poll_timeout(&self, core: &Core) -> Option<Instant> {
+        let first = self.wakeups.peek().map(|Reverse((at, _))| *at);
+        let shared = self.shared.poll_timeout(&core.settings.upstream);
+        first.into_iter().chain(shared).min()
     }
 
     fn wake(&mut self, now: Instant, key: usize, core: &mut Core) {
@@ -70,9 +83,11 @@ impl Nodes {
         };
         let buffers = &mut self.buffers;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(node.connection.poll_timeout(&core.settings.upstream)) {
+        if let Some(connection) = &mut node.connection
+            && due(connection.poll_timeout(&core.settings.upstream))
+        {
             core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
-                node.connection.handle_timeout(cx);
+                connection.handle_timeout(cx);
             });
         }
         if due(node.session.poll_timeout(&core.settings.session)) {
@@ -98,7 +113,7 @@ impl Nodes {
     }
 
     /// Carries requests to the connection and events to the session until both are quiet.
-    fn settle(&mut self, now: Instant, key: usize, core: &mut Core) {
+    pub(super) fn settle(&mut self, now: Instant, key: usize, core: &mut Core) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
@@ -116,11 +131,20 @@ impl Nodes {
                     events,
                     ..
                 } = buffers;
-                core.with_mqtt(now, sockets, events, |cx| {
-                    for request in requests.drain(..) {
-                        node.connection.handle_request(request, cx);
-                    }
-                });
+                if let Some(connection) = &mut node.connection {
+                    core.with_mqtt(now, sockets, events, |cx| {
+                        for request in requests.drain(..) {
+                            connection.handle_request(request, cx);
+                        }
+                    });
+                } else {
+                    let (shared, node) = (&mut self.shared, NodeKey(key as u32));
+                    core.with_shared(now, sockets, |cx| {
+                        for request in requests.drain(..) {
+                            shared.handle_request(node, request, cx);
+                        }
+                    });
+                }
             }
             if buffers.events.is_empty() {
                 break;
@@ -216,7 +240,8 @@ impl Node {
 
     fn next_timeout(&self, core: &Core) -> Option<Instant> {
         let session = self.session.poll_timeout(&core.settings.session);
-        let connection = self.connection.poll_timeout(&core.settings.upstream);
+        let connection = self.connection.as_ref();
+        let connection = connection.and_then(|own| own.poll_timeout(&core.settings.upstream));
         session.into_iter().chain(connection).min()
     }
 

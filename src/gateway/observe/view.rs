@@ -124,7 +124,10 @@ impl Node {
             duplicates: self.journal.duplicates,
             rejections: self.journal.rejections,
             signal: self.journal.signal,
-            broker: self.connection.is_up(),
+            broker: match &self.connection {
+                Some(connection) => connection.is_up(),
+                None => self.session.is_established(),
+            },
         }
     }
 }

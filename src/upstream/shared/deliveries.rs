@@ -1,0 +1,221 @@
+//! A message of the broker on its way to everybody who wants it.
+//!
+//! The list of nodes is made when it arrives; the copies are handed out a turn at a time. The broker hears
+//! that it arrived when the last node has acknowledged it, or when the store has it for the others.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::owed::BodyId;
+use super::subscriptions::Filter;
+use super::{Context, NodeKey, Shared};
+use crate::stats::Drop;
+use crate::upstream::{Event, Inbound, Request};
+use crate::wire::QoS;
+
+/// How long a node may take to acknowledge a message before the store takes it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Messages being handed out; more of QoS 0 are dropped. Those of QoS 1 and 2 the broker bounds itself.
+const HANDING_OUT_MAX: usize = 1000;
+
+/// What is being handed out, and what is not acknowledged yet.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    queue: VecDeque<HandingOut>,
+    /// Messages the broker waits for, by when the store takes them.
+    awaited: VecDeque<Awaited>,
+}
+
+#[derive(Debug)]
+struct HandingOut {
+    inbound: Inbound,
+    /// At QoS 1 and 2.
+    body: Option<BodyId>,
+    nodes: Vec<(NodeKey, QoS)>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    until: Instant,
+    body: BodyId,
+    nodes: Vec<NodeKey>,
+}
+
+impl Deliveries {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        self.awaited.front().map(|awaited| awaited.until)
+    }
+}
+
+impl Shared {
+    /// A message came on a connection.
+    pub(super) fn arrived(&mut self, link: usize, inbound: Inbound, cx: &mut Context<'_>) {
+        let nodes = self.receivers(link, &inbound, cx.now);
+        let acknowledged = inbound.qos > QoS::AtMostOnce;
+        if nodes.is_empty() {
+            if let Some(delivery) = inbound.delivery {
+                self.ask(link, Request::Acknowledge(delivery), cx);
+            }
+            return;
+        }
+        if !acknowledged && self.deliveries.queue.len() >= HANDING_OUT_MAX {
+            cx.stats.drops[Drop::QueueFull] += nodes.len() as u64;
+            return;
+        }
+        let body = acknowledged.then(|| self.bodies.insert(link, &inbound));
+        self.deliveries.queue.push_back(HandingOut {
+            inbound,
+            body,
+            nodes,
+            next: 0,
+        });
+    }
+
+    /// Returns who shall have a message, and at which quality of service.
+    fn receivers(&mut self, link: usize, inbound: &Inbound, now: Instant) -> Vec<(NodeKey, QoS)> {
+        let mut matching = Vec::new();
+        self.subscriptions
+            .for_each_match(&inbound.topic, |filter| matching.push(filter.id));
+        let here = |filter: &&Filter| filter.link == link;
+        let filters = matching.iter().filter_map(|id| self.subscriptions.get(*id));
+        let Some(filter) = filters.clone().find(here) else {
+            return Vec::new();
+        };
+        let id = filter.id;
+        if filter.is_group() {
+            return self.next_of_group(id, inbound.qos);
+        }
+        let others: Vec<&Filter> = filters
+            .filter(|other| other.id != id && !other.is_group())
+            .collect();
+        let mut nodes = Vec::with_capacity(filter.subscribers.len());
+        for (&node, &qos) in &filter.subscribers {
+            let wanted = if inbound.retain {
+                filter.rounds.wants(node)
+            } else {
+                others.is_empty() || self.prefers(node, filter, qos, &others)
+            };
+            if wanted {
+                nodes.push((node, qos.min(inbound.qos)));
+            }
+        }
+        if inbound.retain {
+            self.prolong(id, now);
+        }
+        nodes
+    }
+
+    /// Whether a node takes messages from this filter and not from the others that match: the one with
+    /// the highest quality of service, of equal ones the oldest.
+    fn prefers(&self, node: NodeKey, filter: &Filter, qos: QoS, others: &[&Filter]) -> bool {
+        let Some(member) = self.members.get(node) else {
+            return false;
+        };
+        let position = |filter: &Filter| member.filters.iter().position(|id| *id == filter.id);
+        let ours = position(filter);
+        others.iter().all(|other| {
+            let granted = other.granted.is_some();
+            other.subscribers.get(&node).is_none_or(|theirs| {
+                !granted || qos > *theirs || qos == *theirs && ours < position(other)
+            })
+        })
+    }
+
+    /// Chooses the next member of a group, one that is connected if there is one.
+    fn next_of_group(
+        &mut self,
+        id: super::subscriptions::FilterId,
+        qos: QoS,
+    ) -> Vec<(NodeKey, QoS)> {
+        let Some(filter) = self.subscriptions.get(id) else {
+            return Vec::new();
+        };
+        let after = filter.turn.map_or(0, |node| node.0.saturating_add(1));
+        let later = filter.subscribers.range(NodeKey(after)..);
+        let order = later.chain(filter.subscribers.range(..NodeKey(after)));
+        let here = |node: &NodeKey| {
+            self.members
+                .get(*node)
+                .is_some_and(|member| member.is_here())
+        };
+        let chosen = order.clone().find(|(node, _)| here(node));
+        let Some((&node, &granted)) = chosen.or_else(|| order.clone().next()) else {
+            return Vec::new();
+        };
+        if let Some(filter) = self.subscriptions.get_mut(id) {
+            filter.turn = Some(node);
+        }
+        vec![(node, granted.min(qos))]
+    }
+
+    /// Hands out the next copies until one of them is an event.
+    pub(super) fn next_delivery(&mut self, cx: &mut Context<'_>) -> Option<(NodeKey, Event)> {
+        loop {
+            if let Some((node, _, event)) = self.events.pop_front() {
+                return Some((node, event));
+            }
+            let handing = self.deliveries.queue.front_mut()?;
+            let Some(&(node, qos)) = handing.nodes.get(handing.next) else {
+                self.handed_out(cx);
+                continue;
+            };
+            handing.next += 1;
+            if qos == QoS::AtMostOnce {
+                let message = Inbound {
+                    qos,
+                    delivery: None,
+                    ..handing.inbound.clone()
+                };
+                let member = self.members.get(node);
+                if member.is_some_and(|member| member.is_here()) {
+                    return Some((node, Event::Message(message)));
+                }
+            } else if let Some(body) = handing.body {
+                let retain = handing.inbound.retain;
+                self.owe(node, body, qos, retain, cx);
+            }
+        }
+    }
+
+    /// All copies are handed out.
+    fn handed_out(&mut self, cx: &mut Context<'_>) {
+        let Some(handing) = self.deliveries.queue.pop_front() else {
+            return;
+        };
+        let Some(body) = handing.body else { return };
+        let acknowledging = handing.nodes.into_iter();
+        let acknowledging = acknowledging.filter(|(_, qos)| *qos > QoS::AtMostOnce);
+        let nodes: Vec<NodeKey> = acknowledging.map(|(node, _)| node).collect();
+        self.let_go(body, cx);
+        self.keep_what_takes_long(cx);
+        if !self.bodies.is_awaited(body) {
+            return;
+        }
+        if nodes.iter().any(|node| self.is_slow(*node)) {
+            self.keep_owed(body, &nodes, cx);
+        } else {
+            let until = cx.now + PATIENCE;
+            self.deliveries
+                .awaited
+                .push_back(Awaited { until, body, nodes });
+        }
+    }
+
+    /// Puts into the store what nodes have not acknowledged in time.
+    pub(super) fn keep_what_takes_long(&mut self, cx: &mut Context<'_>) {
+        while let Some(awaited) = self.deliveries.awaited.front()
+            && (awaited.until <= cx.now || !self.bodies.is_awaited(awaited.body))
+        {
+            if let Some(awaited) = self.deliveries.awaited.pop_front()
+                && self.bodies.is_awaited(awaited.body)
+            {
+                self.keep_owed(awaited.body, &awaited.nodes, cx);
+            }
+        }
+    }
+}
