@@ -144,9 +144,22 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 }
 
 pub(crate) fn free_tcp_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| TcpListener::bind(("127.0.0.1", port)).map(drop))
 }
 
 pub(crate) fn free_udp_port() -> io::Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).map(drop))
+}
+
+/// Not one that the system gives to others while the program that wants it is dead.
+fn free_port(bind: impl Fn(u16) -> io::Result<()>) -> io::Result<u16> {
+    let mut last = Ok(());
+    for _ in 0..100 {
+        let port = fastrand::u16(10_000..32_000);
+        last = bind(port);
+        if last.is_ok() {
+            return Ok(port);
+        }
+    }
+    last.map(|()| 0)
 }

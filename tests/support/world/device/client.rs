@@ -139,6 +139,11 @@ impl Client {
         self.pending.is_empty()
     }
 
+    /// Whether only a PINGREQ is under way, as it may be at any time.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.keys().all(|slot| *slot == Slot::Ping)
+    }
+
     /// Returns the id the gateway gave a name in this connection.
     pub(super) fn id_of(&self, name: &str) -> Option<TopicId> {
         self.ids.get(name).copied()

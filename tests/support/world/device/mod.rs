@@ -149,7 +149,7 @@ impl Device {
 
     /// Whether nothing it was asked to publish is left, and no request is open.
     pub fn is_done(&self) -> bool {
-        self.dead || (self.outbox.is_empty() && self.client.is_idle())
+        self.dead || (self.outbox.is_empty() && self.client.is_settled())
     }
 
     /// Changes the season.

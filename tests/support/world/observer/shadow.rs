@@ -248,13 +248,15 @@ impl Shadow {
         code: ReturnCode,
         ledger: &mut Ledger,
     ) {
-        if code == ReturnCode::InvalidTopicId {
+        let is_running = self.exchange.is_some();
+        let exchange = self
+            .exchange
+            .take_if(|exchange| exchange.is_publish(msg_id));
+        // A late copy of a rejection does not concern the message that is under way now.
+        if code == ReturnCode::InvalidTopicId && (exchange.is_some() || !is_running) {
             self.told.remove(&topic_id);
         }
-        let Some(exchange) = self
-            .exchange
-            .take_if(|exchange| exchange.is_publish(msg_id))
-        else {
+        let Some(exchange) = exchange else {
             return;
         };
         let payload = exchange.payload().to_vec();
