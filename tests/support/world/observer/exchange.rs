@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use mqtt_sn_gateway::gateway::LinkSettings;
-use mqtt_sn_gateway::wire::{MsgId, QoS};
+use mqtt_sn_gateway::wire::{MsgId, QoS, ReturnCode};
 
 use super::name_of;
 use crate::violation::Rule;
@@ -76,6 +76,11 @@ impl Exchange {
 
     pub(super) fn is_register(&self, msg_id: MsgId) -> bool {
         matches!(self.kind, Kind::Register(_)) && self.msg_id == msg_id
+    }
+
+    /// Whether a PUBACK with this code says nothing: at QoS 2 the positive answer is PUBREC.
+    pub(super) fn awaits_pubrec(&self, code: ReturnCode) -> bool {
+        code.is_accepted() && matches!(self.kind, Kind::Publish(_, QoS::ExactlyOnce))
     }
 
     pub(super) fn is_publish(&self, msg_id: MsgId) -> bool {

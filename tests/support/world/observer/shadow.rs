@@ -251,7 +251,7 @@ impl Shadow {
         let is_running = self.exchange.is_some();
         let exchange = self
             .exchange
-            .take_if(|exchange| exchange.is_publish(msg_id));
+            .take_if(|exchange| exchange.is_publish(msg_id) && !exchange.awaits_pubrec(code));
         // A late copy of a rejection does not concern the message that is under way now.
         if code == ReturnCode::InvalidTopicId && (exchange.is_some() || !is_running) {
             self.told.remove(&topic_id);
