@@ -74,6 +74,7 @@ pub mod links;
 pub mod logging;
 #[cfg(feature = "daemon")]
 pub mod management;
+mod memory;
 pub mod scratch;
 pub mod session;
 pub mod stats;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::memory::grow_gently;
 use crate::stats::Drop;
 use crate::upstream::Refusal;
 use crate::wire::{MessageType, ReturnCode, Topic};
@@ -31,9 +32,14 @@ pub struct Journal {
     pub noted: u32,
     /// Signal strength of the last message, in dBm.
     pub signal: Option<i16>,
-    troubles: VecDeque<(Instant, Trouble)>,
+    /// Boxed: most nodes have none.
+    troubles: Option<Box<Troubles>>,
     last_message: Option<(Instant, Arc<str>)>,
 }
+
+/// The last troubles, oldest first.
+#[derive(Debug, Default)]
+struct Troubles(VecDeque<(Instant, Trouble)>);
 
 /// How often a packet type went one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,20 +125,24 @@ impl Journal {
             .find(|count| count.kind == kind && count.direction == direction);
         match known {
             Some(count) => count.packets = count.packets.saturating_add(1),
-            None => self.counts.push(Count {
-                kind,
-                direction,
-                packets: 1,
-            }),
+            None => {
+                grow_gently(&mut self.counts);
+                self.counts.push(Count {
+                    kind,
+                    direction,
+                    packets: 1,
+                });
+            }
         }
     }
 
     /// Remembers a trouble, and forgets the oldest beyond [`TROUBLES`].
     pub fn note(&mut self, now: Instant, trouble: Trouble) {
-        if self.troubles.len() >= TROUBLES {
-            self.troubles.pop_front();
+        let Troubles(troubles) = &mut **self.troubles.get_or_insert_default();
+        if troubles.len() >= TROUBLES {
+            troubles.pop_front();
         }
-        self.troubles.push_back((now, trouble));
+        troubles.push_back((now, trouble));
         self.noted = self.noted.saturating_add(1);
     }
 
@@ -157,7 +167,7 @@ impl Journal {
 
     /// Returns the last troubles, oldest first.
     pub fn troubles(&self) -> impl DoubleEndedIterator<Item = &(Instant, Trouble)> {
-        self.troubles.iter()
+        self.troubles.iter().flat_map(|troubles| troubles.0.iter())
     }
 
     /// Returns when the broker last had a message for the node, and its topic.

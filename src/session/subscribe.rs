@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::topic::short_name;
 use super::{Context, Session, SubscriptionView, Trouble};
+use crate::memory::grow_gently;
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -266,6 +267,7 @@ impl Session {
             What::Subscribe { qos, .. } => Request::Subscribe { id, filter, qos },
             What::Unsubscribe => Request::Unsubscribe { id, filter },
         });
+        grow_gently(&mut self.requests.pending);
         self.requests.pending.push(Pending { request: id, key });
     }
 
@@ -298,7 +300,10 @@ impl Session {
             .find(|known| known.filter == filter)
         {
             Some(known) => (known.by, known.qos) = (by, qos),
-            None => self.subscriptions.push(Subscription { filter, by, qos }),
+            None => {
+                grow_gently(&mut self.subscriptions);
+                self.subscriptions.push(Subscription { filter, by, qos });
+            }
         }
     }
 
@@ -352,7 +357,12 @@ impl SubscriptionRequests {
             .pending
             .iter()
             .position(|pending| pending.request == request)?;
-        Some(self.pending.remove(index).key)
+        let key = self.pending.remove(index).key;
+        if self.pending.is_empty() {
+            // Few nodes wait for an answer, and there are many.
+            self.pending = Vec::new();
+        }
+        Some(key)
     }
 
     fn remembered(&self, key: &Key, cx: &Context<'_>) -> Option<Answer> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use crate::memory::grow_gently;
 use crate::wire::TopicId;
 
 /// Usable normal ids lie between these two [S 5.3.11].
@@ -98,6 +99,7 @@ impl Registry {
             return Err(RegistryFull);
         }
         let id = self.free_id(reserved)?;
+        grow_gently(&mut self.entries);
         self.entries.push(Entry {
             id,
             registration: new,
@@ -120,6 +122,7 @@ impl Registry {
             return Err(RegistryFull);
         }
         self.next = following(id.0);
+        grow_gently(&mut self.entries);
         self.entries.push(Entry {
             id,
             registration: Registration::Unconfirmed,
