@@ -8,11 +8,13 @@
 //! 4. what the nodes say, because datagrams begin work,
 //! 5. everything that came of it goes out: one call for many datagrams, one a connection.
 //!
-//! Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
+//! While traffic is dense, turns begin a millisecond apart (`pace`), so that step 5 has much to send
+//! in each call. Each step has a budget, so that neither a flooding node nor a busy broker keeps the others
 //! waiting for more than a turn.
 
 mod ask;
 mod link;
+mod pace;
 mod poller;
 
 pub use ask::{Batch, Ended, LinkState, Owner, Question, ask};
@@ -36,6 +38,7 @@ use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
 use ask::Watchers;
 use link::Link;
+use pace::Pace;
 use poller::Poller;
 
 /// Events of the broker's sockets handled in one turn.
@@ -108,6 +111,7 @@ pub struct Daemon {
     /// Outputs of the core not yet handed to a socket. Empty between steps.
     outputs: Vec<Output>,
     watchers: Watchers,
+    pace: Pace,
     #[cfg(feature = "embedded-broker")]
     _embedded: Option<crate::broker::EmbeddedBroker>,
 }
@@ -170,6 +174,7 @@ impl Daemon {
             buffers: ReceiveBuffers::new(),
             outputs: Vec::new(),
             watchers: Watchers::default(),
+            pace: Pace::new(now()),
             #[cfg(feature = "embedded-broker")]
             _embedded: embedded,
         };
@@ -227,6 +232,9 @@ impl Daemon {
         self.turn();
         loop {
             let busy = self.has_work();
+            if let Some(pause) = self.pace.pause(now()).filter(|_| !busy) {
+                rest(pause);
+            }
             let deadline = self.poll_timeout();
             tokio::select! {
                 biased;
@@ -299,6 +307,9 @@ impl Daemon {
     /// Does a bounded amount of work.
     fn turn(&mut self) {
         let now = now();
+        let stats = self.gateway.stats();
+        self.pace
+            .begin_turn(now, stats.datagrams_in + stats.datagrams_out);
         self.handle_timeout(now);
         self.handle_store(now);
         // With a slow disk nothing more is begun than it can finish.
@@ -479,6 +490,13 @@ fn feed(gateway: &mut Gateway, now: Instant, input: Input<'_>, outputs: &mut Vec
     while let Some(output) = gateway.poll_output() {
         outputs.push(output);
     }
+}
+
+/// Lets messages gather. Not by the runtime's timer, which is too coarse, and which each datagram would
+/// wake up.
+#[expect(clippy::disallowed_methods, reason = "a pause shorter than a turn")]
+fn rest(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// Port the node tool speaks to unless it is told otherwise.
