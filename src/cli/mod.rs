@@ -224,16 +224,11 @@ fn nodes(answer: &Value) -> String {
         "ADDRESS",
     ]);
     for node in list(&answer["nodes"]) {
-        let until = |due: f64, now: f64| match due - now {
-            left if left >= 0.0 => format!("in {}", table::duration(left)),
-            left => format!("{} ago", table::duration(-left)),
-        };
-        let due = node["due"].as_f64().zip(answer["now"].as_f64());
         table.row([
             text(&node["client_id"]),
             text(&node["state"]),
             ago(&answer["now"], &node["last_heard"]),
-            due.map_or_else(String::new, |(due, now)| until(due, now)),
+            until(&answer["now"], &node["due"]),
             text(&node["signal"]),
             text(&node["queued"]),
             text(&node["received"]),
@@ -247,17 +242,28 @@ fn nodes(answer: &Value) -> String {
     format!("{table}{shown} of {matched} nodes\n")
 }
 
-/// Writes one member a line; lists and mappings as they are in JSON.
+/// Writes one member a line, times as seen from now.
 fn node(answer: &Value) -> String {
     let members = answer.as_object().into_iter().flatten();
-    let known = members.filter(|(_, value)| !value.is_null());
+    let now = &answer["now"];
+    let known = members.filter(|(name, value)| !value.is_null() && *name != "now");
     let lines = known.map(|(name, value)| {
-        if let Value::Array(items) = value {
-            let items = items.iter().map(|item| format!("\n    {}", text(item)));
-            format!("{name:22}{}\n", items.collect::<String>())
-        } else {
-            format!("{name:22}{}\n", text(value))
-        }
+        let shown = match (name.as_str(), value) {
+            ("since" | "last_heard", at) => ago(now, at),
+            ("due", at) => until(now, at),
+            (_, Value::Array(items)) => {
+                let items = items.iter().map(|item| format!("\n    {}", text(item)));
+                items.collect()
+            }
+            (_, Value::Object(counts)) => {
+                let counts = counts
+                    .iter()
+                    .map(|(name, value)| format!("{} {}", printable(name), text(value)));
+                counts.collect::<Vec<_>>().join(", ")
+            }
+            (_, value) => text(value),
+        };
+        format!("{name:22}{shown}\n")
     });
     lines.collect()
 }
@@ -314,9 +320,35 @@ fn ago(now: &Value, at: &Value) -> String {
     }
 }
 
+fn until(now: &Value, due: &Value) -> String {
+    match now.as_f64().zip(due.as_f64()) {
+        Some((now, due)) if due >= now => format!("in {}", table::duration(due - now)),
+        Some((now, due)) => format!("{} ago", table::duration(now - due)),
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_shown_as_seen_from_now() {
+        let answer = json!({
+            "now": 1000.0, "since": 940.0, "due": 1030.0, "last_heard": 999.0,
+            "packets_in": {"CONNECT": 1, "PUBLISH": 2}, "peer": null, "troubles": ["a", "b"],
+        });
+        let lines: Vec<_> = [
+            ("due", "in 30 s"),
+            ("last_heard", "1 s ago"),
+            ("packets_in", "CONNECT 1, PUBLISH 2"),
+            ("since", "60 s ago"),
+            ("troubles", "\n    a\n    b"),
+        ]
+        .map(|(name, value)| format!("{name:22}{value}\n"))
+        .into();
+        assert_eq!(node(&answer), lines.concat());
+    }
 
     #[test]
     fn a_name_cannot_command_the_terminal() {
