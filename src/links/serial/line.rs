@@ -186,9 +186,14 @@ impl Line {
                 }
                 State::Settling { stream, until } => {
                     let until = *until;
-                    let lost = tokio::select! {
-                        () = sleep_until(until) => None,
-                        lost = discard_all(stream) => Some(lost),
+                    // A timer takes its millisecond, in which what a dongle has said would be thrown away.
+                    let lost = if self.settings.settle.is_zero() {
+                        None
+                    } else {
+                        tokio::select! {
+                            () = sleep_until(until) => None,
+                            lost = discard_all(stream) => Some(lost),
+                        }
                     };
                     if let Some(error) = lost {
                         self.close();
