@@ -12,7 +12,7 @@ use mqtt_sn_gateway::links::serial::{Flow, OpenError, Port};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::hex::hex;
-use crate::ports::{Bench, Log, SETTINGS, deliver, exchange, wait_for_line};
+use crate::ports::{Bench, Log, SETTINGS, deliver, wait_for_line};
 use crate::probe::gateway;
 use mqtt_sn::dongle::{PlainDongle, Plugged, XBeeDongle};
 
@@ -124,7 +124,9 @@ async fn a_board_that_resets_is_left_alone_until_it_has_settled() {
         (stats.octets_received, stats.octets_sent, stats.dropped_down),
         (0, 0, 1)
     );
-    exchange(&mut bench, &plugged, &[], address).await;
+    let pingreq = hex("02 16");
+    plugged.node_says(&[], &pingreq);
+    assert_eq!(bench.message().await, (address, pingreq));
 }
 
 /// A dongle that is sent to and says nothing is opened anew, once in each time of silence.
