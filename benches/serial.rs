@@ -1,31 +1,19 @@
-//! The codecs of serial formats, and whole serial links over ptys at unlimited speed.
+//! The codecs of serial formats. Whole links over ptys are measured by `mqtt-sn bench serial`.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::fs::File;
 use std::hint::black_box;
-use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mqtt_sn::dongle::{Dongle, Effects, XBeeDongle};
-use mqtt_sn_gateway::gateway::LinkId;
 use mqtt_sn_gateway::links::framing::aquila::FromBridge;
 use mqtt_sn_gateway::links::framing::loralink::{Heard as LoRaHeard, Kind};
 use mqtt_sn_gateway::links::framing::radiohead::Datagram;
 use mqtt_sn_gateway::links::framing::xbee::{ApiFrame, ApiMode, XBee};
 use mqtt_sn_gateway::links::framing::{Bounds, Codec, Decoded, Framing, Side};
-use mqtt_sn_gateway::links::serial::{Device, Heard, Serial, SerialConfig};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
-use tokio::sync::mpsc;
 
 /// Frames in the stream a codec is measured with.
 const FRAMES: usize = 1000;
-/// Frames that cross a pty.
-const LINK_FRAMES: usize = 100_000;
 const NODE: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x12, 0x34];
 const BOUNDS: Bounds = Bounds {
     max_content: 1024,
@@ -162,79 +150,5 @@ fn decode(codec: &mut dyn Codec, now: Instant, wire: &[u8]) -> usize {
     frames
 }
 
-/// Prints how many frames a second the whole link takes, from a pty to what the daemon gets.
-fn links(_: &mut Criterion) {
-    for format in formats() {
-        let seconds = run_link(format);
-        println!(
-            "link/{:10} {:8.0} frames/s",
-            format.name,
-            LINK_FRAMES as f64 / seconds
-        );
-    }
-}
-
-fn run_link(format: Format) -> f64 {
-    let master =
-        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
-    grantpt(&master).expect("a pty");
-    unlockpt(&master).expect("a pty");
-    let name = ptsname(&master, Vec::new()).expect("a name");
-    let path = PathBuf::from(name.to_str().expect("a path"));
-    let mut config = SerialConfig::new(format.name, Device::Path(path), format.framing);
-    config.port.settle = Duration::ZERO;
-    let mut wire = Vec::new();
-    let codec = format.codec();
-    for content in format.contents(LINK_FRAMES) {
-        codec.encode(&content, &mut wire).expect("fits");
-    }
-    let (start, started) = std::sync::mpsc::channel();
-    let mut line = File::from(master);
-    let dongle = std::thread::spawn(move || {
-        while tcgetattr(&line).is_ok_and(|termios| termios.local_modes.contains(LocalModes::ICANON))
-        {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        if format.framing == Framing::XBee {
-            answer_questions(&mut line, format.mode);
-        }
-        start.send(Instant::now()).expect("somebody waits");
-        // The link may be gone as soon as it has everything.
-        let _ = line.write_all(&wire);
-        line
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let end = runtime.block_on(async {
-        let (heard, mut events) = mpsc::channel(1024);
-        let _serial = Serial::start(LinkId(0), config, heard);
-        let mut messages = 0;
-        while messages < LINK_FRAMES {
-            let event = events.recv().await.expect("the link runs");
-            messages += usize::from(matches!(event.heard, Heard::Message { .. }));
-        }
-        Instant::now()
-    });
-    let begin = started.recv().expect("it has begun");
-    drop(dongle.join());
-    (end - begin).as_secs_f64()
-}
-
-/// Answers what the link asks of a module: eight questions.
-fn answer_questions(line: &mut File, mode: ApiMode) {
-    let mut module = XBeeDongle::new(mode);
-    let mut buffer = [0; 256];
-    let mut answered = 0;
-    while answered < 8 {
-        let count = line.read(&mut buffer).expect("questions");
-        let mut effects = Effects::default();
-        module.hear_host(&buffer[..count], &mut effects);
-        answered += usize::from(!effects.to_host.is_empty());
-        line.write_all(&effects.to_host).expect("answers");
-    }
-}
-
-criterion_group!(serial, codecs, links);
+criterion_group!(serial, codecs);
 criterion_main!(serial);

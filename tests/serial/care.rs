@@ -200,3 +200,28 @@ async fn what_is_no_port_is_told_in_words() {
     let told = "WARN xbee: /dev/null is not a serial port; see: mqtt-sn-gateway ports";
     wait_for_line(&log, told).await;
 }
+
+/// Plugged in again, the same module is one line; another one is told.
+#[tokio::test]
+async fn a_module_is_told_once() {
+    let (log, _guard) = Log::collect();
+    let mut bench = Bench::start(Framing::XBee);
+    for payload_max in [255, 255, 100] {
+        let mut module = XBeeDongle::new(ApiMode::Plain);
+        module.payload_max = payload_max;
+        let plugged = bench.plug(module);
+        bench.up().await;
+        drop(plugged);
+        bench.until(|stats| !stats.is_open).await;
+    }
+    let told = |what: &str| {
+        log.lines()
+            .iter()
+            .filter(|line| line.contains(what))
+            .count()
+    };
+    assert_eq!(
+        (told("INFO xbee: up: "), told("NP 255"), told("NP 100")),
+        (3, 1, 1)
+    );
+}

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::devices;
 use super::line::{Line, LineEvent};
 use super::port::Flow;
-use super::radio::{Event, Lane, Notice, Radio, radio};
+use super::radio::{Event, Lane, Module, Notice, Radio, radio};
 use super::stream::Device;
 use super::{Heard, Order, SerialConfig, SerialEvent, SerialStats};
 use crate::gateway::LinkId;
@@ -34,6 +34,8 @@ pub(super) struct Link {
     /// Whether people were told that the link is down, and not yet that it is up.
     told_down: bool,
     told_stuck: bool,
+    /// The module people were told of.
+    told_module: Option<Module>,
     silence: Silence,
 }
 
@@ -65,6 +67,7 @@ impl Link {
             current: SerialStats::default(),
             told_down: false,
             told_stuck: false,
+            told_module: None,
             silence: Silence {
                 heard_at: now(),
                 sent_since: 0,
@@ -309,9 +312,13 @@ impl Link {
         true
     }
 
-    fn tell(&self, notice: &Notice) {
+    fn tell(&mut self, notice: &Notice) {
         let text = describe(&self.config, notice);
-        if notice.is_warning() {
+        if let Notice::Module(module) = notice
+            && self.told_module.replace((**module).clone()).as_ref() == Some(module)
+        {
+            debug!("{text}");
+        } else if notice.is_warning() {
             warn!("{text}");
         } else {
             info!("{text}");

@@ -1,6 +1,6 @@
 //! `bench`: how much, how fast, at what cost.
 //!
-//! Every run connects its nodes through [`Crew`], does its one thing, and hands a [`Report`] back.
+//! Every run but that of [`serial`] connects its nodes through [`Crew`], does its one thing, and hands a [`Report`] back.
 //! Messages carry their number, so that each is known to have arrived once, twice or never.
 
 mod connect;
@@ -11,6 +11,7 @@ mod idle;
 mod pace;
 mod process;
 mod report;
+mod serial;
 mod tally;
 mod up;
 
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use mqtt_sn_gateway::links::framing::Framing;
 use mqtt_sn_gateway::wire::QoS;
 
 use crate::clock;
@@ -53,6 +55,8 @@ enum What {
     Rtt(FlowArgs),
     /// Connected nodes do nothing: memory and processor time they cost
     Idle(IdleArgs),
+    /// Serial links take frames from ports without a speed; needs no gateway
+    Serial(SerialArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -68,6 +72,25 @@ struct IdleArgs {
     duration: Duration,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct SerialArgs {
+    /// One framing instead of all
+    #[arg(long)]
+    framing: Option<Framing>,
+    /// An XBee with escapes (AP=2)
+    #[arg(long, requires = "framing")]
+    escapes: bool,
+    /// Frames through each link
+    #[arg(long, value_name = "FRAMES", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+    /// Octets of a message
+    #[arg(short = 's', long, value_name = "OCTETS", default_value_t = 48, value_parser = clap::value_parser!(u8).range(7..))]
+    size: u8,
+    /// Write the result as one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -200,12 +223,13 @@ struct CommonArgs {
 /// # Errors
 /// When the gateway or broker is not there, or refuses.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let (common, report) = match &args.what {
-        What::Conn(args) => (&args.common, connect::run(args)?),
-        What::Up(args) => (&args.common, up::run(args, up::Work::Publish)?),
-        What::Rtt(args) => (&args.common, up::run(args, up::Work::Ping)?),
-        What::Down(args) => (&args.common, down::run(args)?),
-        What::Idle(args) => (&args.common, idle::run(args)?),
+    let (json, report) = match &args.what {
+        What::Conn(args) => (args.common.json, connect::run(args)?),
+        What::Up(args) => (args.common.json, up::run(args, up::Work::Publish)?),
+        What::Rtt(args) => (args.common.json, up::run(args, up::Work::Ping)?),
+        What::Down(args) => (args.common.json, down::run(args)?),
+        What::Idle(args) => (args.common.json, idle::run(args)?),
+        What::Serial(args) => (args.json, serial::run(args)?),
     };
-    report.print(common.json)
+    report.print(json)
 }

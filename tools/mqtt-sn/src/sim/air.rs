@@ -78,9 +78,7 @@ impl Air {
             eprintln!("  - {{type: serial, framing: {framing}, device: {link}{more}}}");
             eprintln!("mqtt-sn: waiting until a gateway opens it");
         }
-        while !plugged.iter().all(Plugged::is_open) {
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        wait_for_gateway(&plugged, options.framing);
         if options.framing == Framing::Aquila {
             std::thread::park_timeout(AQUILA_BOOTS);
         }
@@ -118,6 +116,29 @@ impl Drop for Air {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Waits until the port is open, for `xbee` until it stays so: `probe` asks the module and is gone, and
+/// nodes that begin then would talk to nobody. In the other formats it listens to the nodes.
+fn wait_for_gateway(plugged: &[Plugged], framing: Framing) {
+    const LONGER_THAN_PROBE: Duration = Duration::from_secs(2);
+    let patience = if framing == Framing::XBee {
+        LONGER_THAN_PROBE
+    } else {
+        Duration::ZERO
+    };
+    let mut opened = None;
+    loop {
+        if plugged.iter().all(Plugged::is_open) {
+            let now = clock::now();
+            if now - *opened.get_or_insert(now) >= patience {
+                return;
+            }
+        } else {
+            opened = None;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 

@@ -160,3 +160,17 @@ fn a_bridge_tells_radios_apart_by_encapsulation() {
     );
     bridged("xbee", &plugged, &place, &NODE, &["--fe"], encapsulated);
 }
+
+/// Every link takes what a port without a speed brings, and loses nothing.
+#[test]
+fn bench_measures_every_framing() {
+    let mut bench = bare_tool();
+    bench.args(["bench", "serial", "--count", "300", "--json"]);
+    let (code, out, err) = words(&bench.output().expect("the tool runs"));
+    assert_eq!(code, 0, "{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    for framing in Framing::ALL {
+        let rate = &report[format!("{framing}_frames_per_second")];
+        assert!(rate.as_f64().is_some_and(|rate| rate > 0.0), "{out}");
+    }
+}
