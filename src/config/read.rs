@@ -67,6 +67,8 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     }
     if let Some(section) = file.section("limits") {
         read_limits(section, &mut settings.limits, &mut settings.session);
+        settings.upstream.queue_qos0 = settings.session.queue_qos0;
+        settings.upstream.queue_qos0_bytes = settings.session.queue_qos0_bytes;
     }
     if let Some(store) = file.get("store") {
         read_store(reader, store, &mut config.store);

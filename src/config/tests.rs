@@ -269,6 +269,8 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                     client_id: "gw7".into(),
                     status_topic: Some("gw7/here".into()),
                 },
+                queue_qos0: 19,
+                queue_qos0_bytes: 20 * 1024,
             },
             predefined: Arc::new(predefined),
             allowed_clients: Some(vec![Pattern::new("node1"), Pattern::new("sensor-*")]),

@@ -200,6 +200,11 @@ pub struct UpstreamSettings {
     pub credentials: Option<(Arc<str>, Arc<str>)>,
     /// Largest MQTT packet accepted from the broker, in octets.
     pub max_packet: usize,
+    /// Messages of QoS 0 of a node that wait for its connection to the broker; the oldest is dropped
+    /// first. Of those on a shared connection 256 times as many.
+    pub queue_qos0: usize,
+    /// Topic names and payloads of these, in octets.
+    pub queue_qos0_bytes: usize,
     /// How nodes reach the broker.
     pub mode: Mode,
     /// How those of some client ids do; the first pattern that matches counts.
@@ -349,6 +354,8 @@ impl Default for UpstreamSettings {
                 client_id: "mqtt-sn-gateway".into(),
                 status_topic: Some("mqtt-sn-gateway/status".into()),
             },
+            queue_qos0: 32,
+            queue_qos0_bytes: 16 * 1024,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes on shared connections: what of one another they notice, and what the broker hears of them.
 
 use mqtt_sn_gateway::gateway::{Mode, Settings};
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
@@ -421,6 +422,33 @@ fn nodes_are_told_when_the_grace_is_over() {
     // A node that comes now waits a while, then hears why.
     t.node(A, connect("one", true)).sends([]);
     t.at(44_000).sends([(A, CONGESTION)]);
+}
+
+/// The ring of QoS 0 is that of many nodes: 256 times as long.
+#[test]
+fn qos0_waits_for_a_shared_connection_in_a_ring() {
+    let mut settings = shared();
+    settings.upstream.queue_qos0 = 1;
+    let mut t = bench(settings);
+    let [topic, _] = two(&mut t, true);
+    t.broker = Broker::Down;
+    t.cut(PUB);
+    t.discard_sent();
+    for _ in 0..256 {
+        t.node(A, publish(topic, QoS::AtMostOnce, 0, b"old"));
+    }
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 0);
+    t.node(B, publish(topic, QoS::AtMostOnce, 0, b"new"));
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
+    t.tells_broker([]);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.at(20_000);
+    let told = t.told();
+    assert_eq!(told.len(), 256);
+    let last = mqtt_publish("a/b", rumqttc::QoS::AtMostOnce, 0, b"new");
+    assert_eq!(told.last(), Some(&(PUB.to_owned(), last)));
 }
 
 #[test]

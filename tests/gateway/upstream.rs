@@ -14,6 +14,7 @@ const UP: Broker = Broker::Accepts {
 const FORGETFUL: Broker = Broker::Accepts {
     session_present: false,
 };
+const Q0: rumqttc::QoS = rumqttc::QoS::AtMostOnce;
 const Q1: rumqttc::QoS = rumqttc::QoS::AtLeastOnce;
 const Q2: rumqttc::QoS = rumqttc::QoS::ExactlyOnce;
 const SHORT: Topic = Topic::Short(*b"ab");
@@ -384,6 +385,28 @@ fn a_lost_node_is_closed_without_disconnect_so_that_its_will_is_published() {
     assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
 }
 
+/// A Will is changed by a new connection; what the node publishes meanwhile is not lost (I-27).
+#[test]
+fn qos0_waits_for_the_connection_of_a_new_will() {
+    let mut t = subscribed(false);
+    let topic = WillTopic {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "lwt",
+    };
+    t.broker = UP;
+    t.node(A, Packet::WillTopicUpd(Some(topic)))
+        .tells_broker([("n", mqtt::Packet::Disconnect)]);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"1"))
+        .tells_broker([]);
+    t.cut("n")
+        .tells_broker([("n", mqtt_publish("ab", Q0, 0, b"1"))]);
+    let will = t.connects()[0].last_will.clone();
+    assert_eq!(will.map(|will| will.topic), Some("lwt".to_owned()));
+    let code = ReturnCode::Accepted;
+    t.sends([(A, Packet::WillTopicResp { code })]);
+}
+
 #[test]
 fn a_new_clean_connect_leaves_the_old_session_first() {
     let mut t = subscribed(true);
@@ -402,17 +425,58 @@ fn a_new_clean_connect_leaves_the_old_session_first() {
 }
 
 #[test]
-fn a_congested_connection_holds_back_and_drops_qos0() {
-    let mut t = subscribed(true);
-    t.congest("n", true);
-    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"lost"))
-        .tells_broker([]);
-    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"kept"))
-        .tells_broker([]);
-    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
-    t.congest("n", false)
-        .tells_broker([("n", mqtt_publish("ab", Q1, 1, b"kept"))]);
+fn a_congested_connection_holds_back_and_drops_the_oldest_of_qos0() {
+    let mut settings = settings();
+    settings.upstream.queue_qos0 = 2;
+    settings.upstream.queue_qos0_bytes = 10;
+    let mut t = Bench::with(settings);
+    t.connected(A, "n", true).congest("n", true);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"1"));
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"2"));
+    for data in [b"3", b"4"] {
+        t.node(A, publish(SHORT, QoS::AtMostOnce, 0, data));
+    }
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1, "one too many");
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"too large"));
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 2);
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"5 octet"));
+    assert_eq!(
+        t.gateway.stats().drops[Drop::Upstream],
+        4,
+        "octets count, too"
+    );
+    t.tells_broker([]);
+    t.congest("n", false).tells_broker([
+        ("n", mqtt_publish("ab", Q1, 1, b"2")),
+        ("n", mqtt_publish("ab", Q0, 0, b"5 octet")),
+    ]);
     t.congest("n", false).tells_broker([]);
+}
+
+/// In its order with the others; what waits when the grace time is over is dropped.
+#[test]
+fn qos0_waits_for_the_broker_in_a_ring() {
+    let mut t = subscribed(false);
+    t.broker = Broker::Down;
+    t.at(1_000).cut("n");
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"1"));
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"2"));
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"3"))
+        .tells_broker([]);
+    t.broker = UP;
+    t.at(29_000).tells_broker([
+        ("n", mqtt_publish("ab", Q0, 0, b"1")),
+        ("n", mqtt_publish("ab", Q1, 1, b"2")),
+        ("n", mqtt_publish("ab", Q0, 0, b"3")),
+    ]);
+    // Written once, whatever becomes of the connection.
+    t.cut("n").at(40_000);
+    t.tells_broker([("n", mqtt_dup(mqtt_publish("ab", Q1, 1, b"2")))]);
+    t.broker = Broker::Down;
+    t.cut("n");
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"4"));
+    t.at(80_000);
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Logi
 
 use super::outgoing::Resend;
 use super::{Connection, Context, Phase, to_mqtt};
+use crate::stats::Drop;
 use crate::upstream::{CloseReason, ConnId, ConnectOptions, Event, Refusal, SocketRequest};
 
 /// A connection that lasted this long was no accident: the next back-off starts anew (I-36).
@@ -170,6 +171,7 @@ impl Connection {
             Phase::Opening { .. } => self.abort(cx),
             Phase::Idle | Phase::BackingOff { .. } => {}
         }
+        cx.stats.drops[Drop::Upstream] += self.outgoing.drop_qos0();
         self.phase = Phase::Idle;
         self.stream.clear();
     }

@@ -29,6 +29,9 @@ use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::wire::QoS;
 
+/// A connection that is shared holds as many messages of QoS 0 as those of this many nodes would.
+const SHARED_BY: usize = 256;
+
 /// What a connection needs from its surroundings to act.
 pub struct Context<'a> {
     /// The present.
@@ -174,8 +177,11 @@ impl Connection {
                     self.send(&packet, cx);
                 } else if self.can_send() {
                     self.send(&Packet::Publish(publish), cx);
-                } else {
+                } else if self.phase == Phase::Idle {
                     cx.stats.drops[Drop::Upstream] += 1;
+                } else {
+                    let bound = self.qos0_bound(cx.settings);
+                    cx.stats.drops[Drop::Upstream] += self.outgoing.hold(publish, bound);
                 }
             }
             Request::Release { id, msg_id } => {
@@ -277,6 +283,7 @@ impl Connection {
             };
             self.abort(cx);
             self.phase = Phase::Idle;
+            cx.stats.drops[Drop::Upstream] += self.outgoing.drop_qos0();
             cx.events.push(event);
             return;
         }
@@ -306,6 +313,15 @@ impl Connection {
             | Phase::BackingOff { .. }
             | Phase::Leaving { .. } => {}
         }
+    }
+
+    /// Returns how many messages of QoS 0 may wait, and their octets.
+    fn qos0_bound(&self, settings: &UpstreamSettings) -> (usize, usize) {
+        let nodes = if self.permanent { SHARED_BY } else { 1 };
+        (
+            settings.queue_qos0.saturating_mul(nodes),
+            settings.queue_qos0_bytes.saturating_mul(nodes),
+        )
     }
 
     fn can_send(&self) -> bool {

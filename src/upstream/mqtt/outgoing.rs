@@ -16,6 +16,9 @@ const OWN_IDS: u16 = 0x8000;
 pub(super) struct Outgoing {
     entries: VecDeque<Entry>,
     last_packet_id: u16,
+    /// How many of the entries are of QoS 0, and their octets.
+    qos0: usize,
+    qos0_octets: usize,
 }
 
 impl Default for Outgoing {
@@ -23,6 +26,8 @@ impl Default for Outgoing {
         Self {
             entries: VecDeque::new(),
             last_packet_id: OWN_IDS - 1,
+            qos0: 0,
+            qos0_octets: 0,
         }
     }
 }
@@ -38,6 +43,8 @@ struct Entry {
 
 #[derive(Debug)]
 enum What {
+    /// QoS 0, while the connection is away or congested; forgotten when it is written.
+    Once(Publish),
     Publish {
         publish: Publish,
         stage: Stage,
@@ -100,6 +107,61 @@ pub(super) enum Resend {
 impl Outgoing {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
+        (self.qos0, self.qos0_octets) = (0, 0);
+    }
+
+    /// Keeps a message of QoS 0 until the connection takes it; returns how many had to go so that
+    /// neither more messages nor more octets wait than `bound` says.
+    pub(super) fn hold(&mut self, publish: Publish, bound: (usize, usize)) -> u64 {
+        let (messages, most_octets) = bound;
+        let octets = octets(&publish);
+        if messages == 0 || octets > most_octets {
+            return 1;
+        }
+        let mut dropped = 0;
+        while self.qos0 >= messages || self.qos0_octets + octets > most_octets {
+            if !self.drop_oldest_qos0() {
+                break;
+            }
+            dropped += 1;
+        }
+        self.qos0 += 1;
+        self.qos0_octets += octets;
+        self.entries.push_back(Entry {
+            packet_id: 0,
+            id: RequestId::OWN,
+            sent: false,
+            what: What::Once(publish),
+        });
+        dropped
+    }
+
+    /// The connection is no longer wanted; returns how many messages of QoS 0 had waited for it.
+    pub(super) fn drop_qos0(&mut self) -> u64 {
+        let mut dropped = 0;
+        while self.drop_oldest_qos0() {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn drop_oldest_qos0(&mut self) -> bool {
+        if self.qos0 == 0 {
+            return false;
+        }
+        let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
+        let Some(index) = self.entries.iter().position(is_once) else {
+            return false;
+        };
+        if let Some(Entry {
+            what: What::Once(publish),
+            ..
+        }) = self.entries.remove(index)
+        {
+            self.qos0 -= 1;
+            self.qos0_octets -= octets(&publish);
+        }
+        true
     }
 
     /// Remembers a QoS 1 or 2 message and returns the packet, if it is to be sent now. It is called
@@ -210,7 +272,7 @@ impl Outgoing {
         let (stage, publish) = match &mut entry.what {
             What::Publish { stage, publish } => (stage, publish),
             What::Release => return Received::Release,
-            What::Subscribe(_) | What::Unsubscribe(_) => return Received::Wait,
+            What::Once(_) | What::Subscribe(_) | What::Unsubscribe(_) => return Received::Wait,
         };
         if publish.qos != rumqttc::QoS::ExactlyOnce {
             return Received::Wait;
@@ -259,7 +321,11 @@ impl Outgoing {
     /// Forgets subscriptions made on the gateway's own account: they will be made again.
     pub(super) fn forget_own_subscriptions(&mut self) {
         self.entries.retain(|entry| {
-            entry.id != RequestId::OWN || matches!(entry.what, What::Publish { .. } | What::Release)
+            entry.id != RequestId::OWN
+                || matches!(
+                    entry.what,
+                    What::Publish { .. } | What::Release | What::Once(_)
+                )
         });
     }
 
@@ -288,6 +354,11 @@ impl Outgoing {
                     .what
                     .packet(entry.packet_id, repeated && session_present),
             );
+        }
+        if self.qos0 > 0 {
+            let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
+            self.entries.retain(|entry| !is_once(entry));
+            (self.qos0, self.qos0_octets) = (0, 0);
         }
         packets
     }
@@ -348,6 +419,7 @@ impl Outgoing {
 impl What {
     fn packet(&self, packet_id: u16, dup: bool) -> Option<Packet> {
         Some(match self {
+            Self::Once(publish) => Packet::Publish(publish.clone()),
             Self::Publish {
                 publish,
                 stage: Stage::Publishing { .. },
@@ -382,4 +454,8 @@ impl What {
             },
         };
     }
+}
+
+fn octets(publish: &Publish) -> usize {
+    publish.topic.len() + publish.payload.len()
 }

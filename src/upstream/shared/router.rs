@@ -15,9 +15,11 @@ use crate::wire::{MsgId, QoS};
 /// Messages of one connection the broker has not answered; well below the number of packet ids, of
 /// which subscriptions and Wills need some.
 const UNANSWERED_MAX: usize = 256;
-/// Octets of these and of messages that wait for one of them to be answered. How many those are is
-/// bounded by the sessions: each has a window.
+/// Octets of these and of messages that wait for one of them to be answered. How many of QoS 1 and 2
+/// those are is bounded by the sessions, too: each has a window.
 const OCTETS_MAX: usize = 32 * 1024 * 1024;
+/// What a message that waits takes besides its topic and payload.
+const OVERHEAD: usize = 128;
 
 /// What the broker has been asked.
 #[derive(Debug, Default)]
@@ -227,6 +229,6 @@ impl Shared {
 
 impl Message {
     fn octets(&self) -> usize {
-        self.topic.len() + self.payload.len()
+        OVERHEAD + self.topic.len() + self.payload.len()
     }
 }
