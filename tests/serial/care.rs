@@ -12,7 +12,7 @@ use mqtt_sn_gateway::links::serial::{Flow, OpenError, Port};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::hex::hex;
-use crate::ports::{Bench, Log, SETTINGS, deliver, wait_for_line};
+use crate::ports::{Bench, Log, SETTINGS, deliver, exchange, wait_for_line};
 use crate::probe::gateway;
 use mqtt_sn::dongle::{PlainDongle, Plugged, XBeeDongle};
 
@@ -124,9 +124,26 @@ async fn a_board_that_resets_is_left_alone_until_it_has_settled() {
         (stats.octets_received, stats.octets_sent, stats.dropped_down),
         (0, 0, 1)
     );
-    let pingreq = hex("02 16");
-    plugged.node_says(&[], &pingreq);
-    assert_eq!(bench.message().await, (address, pingreq));
+    exchange(&mut bench, &plugged, &[], address).await;
+}
+
+/// A line of text on the wire, which a raw reader takes for the beginning of a message, hangs up neither end: its
+/// end \r\n is the beginning of a REGISTER of 13 octets.
+#[tokio::test]
+async fn text_at_the_wrong_time_hangs_up_nobody() {
+    let mut bench = Bench::start(Framing::Raw);
+    let plugged = bench.plug(PlainDongle::new(Framing::Raw));
+    plugged.write(b"ready\r\n");
+    bench.up().await;
+    plugged.write(b"ready\r\n");
+    bench
+        .until(|stats| stats.radio.discarded_octets() > 0)
+        .await;
+    bench
+        .serial
+        .send(Address::PointToPoint, b"ready\r\n".to_vec().into());
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    exchange(&mut bench, &plugged, &[], Address::PointToPoint).await;
 }
 
 /// A dongle that is sent to and says nothing is opened anew, once in each time of silence.

@@ -41,6 +41,9 @@ pub trait Dongle: fmt::Debug + Send {
     /// The host wrote these octets.
     fn hear_host(&mut self, octets: &[u8], effects: &mut Effects);
 
+    /// The host has paused: what is incomplete is over, in formats in which pauses mean something.
+    fn handle_pause(&mut self, _effects: &mut Effects) {}
+
     /// A node says this.
     fn hear_node(&mut self, from: &Node, message: &[u8], effects: &mut Effects);
 }
@@ -78,7 +81,7 @@ pub const BOUNDS: Bounds = Bounds {
     gap: Some(Duration::from_millis(50)),
 };
 
-/// Reads all frames of a piece of input.
+/// Reads all frames of a piece of input; of none, when the line pauses.
 pub fn frames(codec: &mut dyn Codec, mut input: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some(item) = codec.decode(clock::now(), &mut input) {

@@ -26,6 +26,10 @@ impl Dongle for PlainDongle {
         }
     }
 
+    fn handle_pause(&mut self, effects: &mut Effects) {
+        self.hear_host(&[], effects);
+    }
+
     fn hear_node(&mut self, _from: &Node, message: &[u8], effects: &mut Effects) {
         write(self.codec.as_ref(), message, effects);
     }

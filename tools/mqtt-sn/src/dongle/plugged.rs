@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{Dongle, Effects, Node};
 
@@ -130,6 +130,10 @@ fn open_pty() -> io::Result<(OwnedFd, PathBuf)> {
     grantpt(&master)?;
     unlockpt(&master)?;
     fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
+    // A wire gives back nothing of what is said before the host has set its port up.
+    let mut termios = tcgetattr(&master)?;
+    termios.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&master, OptionalActions::Now, &termios)?;
     let name = ptsname(&master, Vec::new())?;
     let path = PathBuf::from(name.to_str().map_err(io::Error::other)?);
     Ok((master, path))
@@ -165,7 +169,7 @@ fn serve(
         match rustix::io::read(master, &mut buffer) {
             Ok(_) if !understands(master, baud) => {}
             Ok(count) => dongle.hear_host(&buffer[..count], &mut effects),
-            Err(rustix::io::Errno::AGAIN) => {}
+            Err(rustix::io::Errno::AGAIN) => dongle.handle_pause(&mut effects),
             Err(_) => std::thread::park_timeout(Duration::from_millis(2)),
         }
         if understands(master, baud) {
