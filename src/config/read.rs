@@ -33,7 +33,7 @@ pub fn parse(
 ) -> Result<Config, ConfigError> {
     let root = parse_yaml(text).map_err(|problem| ConfigError::new(file, text, vec![problem]))?;
     let directory = file.parent().unwrap_or(Path::new(""));
-    let reader = Reader::new(directory, environment);
+    let reader = Reader::new(directory, text, environment);
     let config = read_config(&reader, &root);
     let problems = reader.into_problems();
     if problems.is_empty() {

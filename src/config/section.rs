@@ -17,6 +17,7 @@ pub(super) struct Reader<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Directory of the file, for paths relative to it.
     pub(super) directory: &'a Path,
+    text: &'a str,
 }
 
 /// A mapping that is being read.
@@ -31,13 +32,22 @@ impl<'a> Reader<'a> {
     /// Starts without problems.
     pub(super) fn new(
         directory: &'a Path,
+        text: &'a str,
         environment: &'a dyn Fn(&str) -> Option<String>,
     ) -> Self {
         Self {
             problems: RefCell::default(),
             environment,
             directory,
+            text,
         }
+    }
+
+    /// Whether a value is written without quotes, and is no alias of another.
+    pub(super) fn is_plain(&self, node: &Node) -> bool {
+        let line = self.text.lines().nth(node.place.line - 1);
+        let first = line.and_then(|line| line.chars().nth(node.place.column - 1));
+        first.is_some_and(|first| !matches!(first, '"' | '\'' | '*' | '&' | '!' | '|' | '>'))
     }
 
     /// Notes a problem and goes on.

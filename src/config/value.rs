@@ -263,6 +263,21 @@ pub(super) fn radio(reader: &Reader<'_>, node: &Node) -> Read<Network> {
     if text == "any" {
         return Ok(Network::Any);
     }
+    let Some(address) = radio_address(&text) else {
+        return Err(expects(
+            node,
+            "a radio address in hexadecimal such as \"0013A200.40A01234\", or any",
+        ));
+    };
+    // Of 0013200040501234 some YAML readers make a number, and of 1E10 another.
+    if reader.is_plain(node) {
+        let message = format!("a radio address needs quotes, write \"{text}\"");
+        return Err(Problem::new(node.place, message));
+    }
+    Ok(Network::Radio(address))
+}
+
+fn radio_address(text: &str) -> Option<RadioAddress> {
     let digits: String = text.chars().filter(|c| !matches!(c, '.' | ':')).collect();
     let octets: Option<Vec<u8>> = digits
         .as_bytes()
@@ -272,15 +287,7 @@ pub(super) fn radio(reader: &Reader<'_>, node: &Node) -> Read<Network> {
             _ => None,
         })
         .collect();
-    octets
-        .and_then(|octets| RadioAddress::new(&octets))
-        .map(Network::Radio)
-        .ok_or_else(|| {
-            expects(
-                node,
-                "a radio address in hexadecimal such as \"0013A200.40A01234\", or any",
-            )
-        })
+    RadioAddress::new(&octets?)
 }
 
 fn hex_digit(character: u8) -> Option<u8> {

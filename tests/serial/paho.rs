@@ -129,8 +129,8 @@ fn defect_06_a_node_that_rejoined_is_the_same_node() {
     );
 }
 
-/// An address of 16 hexadecimal digits was copied as text. Here it is read, and one that YAML takes for a
-/// number is refused with the hint.
+/// An address of 16 hexadecimal digits was copied as text. Here it is read, and one without quotes, of
+/// which YAML may make a number, is refused with the hint.
 #[test]
 fn defect_07_addresses_are_read_as_people_write_them() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -150,9 +150,11 @@ fn defect_07_addresses_are_read_as_people_write_them() {
         let (code, _, error) = check(address);
         assert_eq!(code, Some(0), "{address}: {error}");
     }
-    let (code, _, error) = check("1013200040501234");
-    assert_eq!(code, Some(78), "{error}");
-    assert!(error.contains("a radio address needs quotes"), "{error}");
+    for address in ["1013200040501234", "0013200040501234", "0013A200.40A01234"] {
+        let (code, _, error) = check(address);
+        assert_eq!(code, Some(78), "{address}: {error}");
+        assert!(error.contains("a radio address needs quotes"), "{error}");
+    }
 }
 
 /// RTS and CTS were always on and other flags left to chance: a cable with three wires hung.

@@ -1,12 +1,17 @@
-//! Whole files, read as a user would write them.
+//! Whole files, read as a user would write them; the sections of the file are tested in the files of their names.
+
+mod broker;
+mod file;
+mod gateway;
+mod http;
+mod links;
+mod management;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use super::read::parse;
 use super::{Config, LinkConfig, LogConfig, LogFormat};
@@ -24,7 +29,7 @@ use crate::store::{DiskConfig, StoreConfig};
 use crate::topics::{Pattern, Predefined};
 use crate::wire::TopicId;
 
-const SHIPPED: &str = include_str!("../../gateway.yaml");
+const SHIPPED: &str = include_str!("../../../gateway.yaml");
 
 #[test]
 fn the_shipped_file_is_the_default() {
@@ -382,297 +387,6 @@ log: {format: json}
             "log.format"
         ]
     );
-}
-
-#[test]
-fn links_without_a_name_get_one() {
-    let config = good("links: [{type: udp, listen: [1]}, {type: udp, listen: [2]}]");
-    let names: Vec<_> = config.settings.links.iter().map(|l| &*l.name).collect();
-    assert_eq!(names, ["udp", "udp2"]);
-}
-
-#[test]
-fn durations_have_units() {
-    let cases = [
-        ("500ms", Ok(500)),
-        ("10s", Ok(10_000)),
-        ("10 s", Ok(10_000)),
-        ("15m", Ok(900_000)),
-        ("1h", Ok(3_600_000)),
-        ("10", Err("write 10s")),
-        ("1d", Err("from 10ms to 1h")),
-        ("0s", Err("from 10ms to 1h")),
-        ("1.5s", Err("is not a duration")),
-        ("10S", Err("is not a duration")),
-        ("s", Err("is not a duration")),
-        ("-10s", Err("is not a duration")),
-        ("99999999999999999999s", Err("is not a duration")),
-        ("9999999999999999d", Err("is not a duration")),
-        ("1h30m", Err("is not a duration")),
-        ("true", Err("text is wanted")),
-        ("[10s]", Err("not text")),
-    ];
-    for (written, expected) in cases {
-        let result = read(&format!("links: [{{type: udp, retry: {written}}}]"));
-        let result = result.map(|config| config.settings.links[0].retry.as_millis());
-        compare(written, &result, &expected);
-    }
-}
-
-#[test]
-fn sizes_may_have_units() {
-    let cases = [
-        ("1200", Ok(1200)),
-        ("1200B", Ok(1200)),
-        ("2kB", Ok(2000)),
-        ("64KiB", Err("from 16 to 65507 octets")),
-        ("63KiB", Ok(64_512)),
-        ("15", Err("from 16 to 65507 octets")),
-        ("-1", Err("is not a size")),
-        ("0100", Err("is not a size")),
-        ("1K", Err("is not a size")),
-        ("64 kib", Err("is not a size")),
-        ("1e3", Err("text is wanted")),
-        ("99999999999GiB", Err("is not a size")),
-    ];
-    for (written, expected) in cases {
-        let result = read(&format!("links: [{{type: udp, max_message: {written}}}]"));
-        let result = result.map(|config| config.settings.links[0].max_message);
-        compare(written, &result, &expected);
-    }
-}
-
-#[test]
-fn numbers_and_truth_values_are_what_they_look_like() {
-    let numbers = [
-        ("10", Ok(10)),
-        ("0x0A", Ok(10)),
-        ("010", Err("write 10")),
-        ("1_0", Err("is not a whole number from 1 to 255")),
-        ("\"10\"", Err("without quotes")),
-        ("10.0", Err("is not a whole number")),
-        ("-1", Err("is not a whole number")),
-        ("256", Err("is not a whole number from 1 to 255")),
-        ("99999999999999999999999", Err("is not a whole number")),
-        ("ten", Err("is not a whole number")),
-    ];
-    for (written, expected) in numbers {
-        let result = read(&format!("gateway: {{id: {written}}}"));
-        compare(written, &result.map(|c| c.settings.gateway_id), &expected);
-    }
-    let truths = [
-        ("true", Ok(true)),
-        ("False", Ok(false)),
-        ("on", Err("write true")),
-        ("off", Err("write false")),
-        ("Yes", Err("write true")),
-        ("n", Err("write false")),
-        ("1", Err("write true or false")),
-        ("\"true\"", Err("write true or false")),
-    ];
-    for (written, expected) in truths {
-        let result = read(&format!("clients: {{probe: {written}}}"));
-        compare(
-            written,
-            &result.map(|c| c.settings.session.probe),
-            &expected,
-        );
-    }
-}
-
-#[test]
-fn nodes_share_connections_by_client_id() {
-    let config = good("gateway: {name: hut}\nbroker: {mode_for: {\"a*\": shared}, connections: 2}");
-    let upstream = &config.settings.upstream;
-    assert_eq!(upstream.mode_of("abc"), Mode::Shared);
-    assert_eq!(upstream.mode_of("bc"), Mode::PerNode);
-    let line = "mode     per-node, shared for a*, 2 + 2 connections, status on hut/status\n";
-    assert!(config.to_string().contains(line), "{config}");
-    for (text, complaint) in [
-        ("{mode: both}", "per-node"),
-        (
-            "{mode_for: shared}",
-            "mode_for takes client ids with a mode",
-        ),
-        ("{mode_for: {\"a\": some}}", "mode_for"),
-        ("{connections: 33}", "1 to 32"),
-        (
-            "{status_topic: \"a/#\"}",
-            "no topic name; write one, or off",
-        ),
-    ] {
-        let problem = read(&format!("broker: {text}"))
-            .expect_err(text)
-            .to_string();
-        assert!(problem.contains(complaint), "{text}: {problem}");
-        assert!(problem.contains(":1:"), "{problem}");
-    }
-}
-
-#[test]
-fn the_broker_has_a_url() {
-    let cases = [
-        ("mqtt://localhost", Ok("mqtt://localhost:1883")),
-        ("mqtt://localhost/", Ok("mqtt://localhost:1883")),
-        ("mqtt://10.0.0.1:99", Ok("mqtt://10.0.0.1:99")),
-        ("mqtt://[fe80::1]", Ok("mqtt://[fe80::1]:1883")),
-        ("mqtt://[::1]:99", Ok("mqtt://[::1]:99")),
-        ("embedded", Ok("embedded, TCP 127.0.0.1:1883")),
-        ("${BROKER}", Ok("mqtt://value:1883")),
-        ("localhost:1883", Err("write mqtt://localhost:1883")),
-        ("tcp://localhost", Err("write mqtt://localhost")),
-        ("mqtts://localhost", Err("TLS is not there yet")),
-        ("http://localhost", Err("only mqtt:// is known")),
-        ("mqtt://", Err("write mqtt://host")),
-        ("mqtt://:1883", Err("write mqtt://host")),
-        ("mqtt://host:0", Err("write mqtt://host")),
-        ("mqtt://host:99999", Err("write mqtt://host")),
-        ("mqtt://[host]", Err("write mqtt://host")),
-        ("mqtt://host/path", Err("write mqtt://host")),
-        ("mqtt://me:secret@host", Err("have their own keys")),
-    ];
-    for (written, expected) in cases {
-        let written = written.replace("${BROKER}", "mqtt://${BROKER}");
-        let result = read(&format!("broker: {{url: \"{written}\"}}"));
-        let result = result.map(|config| config.to_string().lines().nth(1).map(str::to_owned));
-        let expected = expected.map(|url| Some(format!("broker   {url}")));
-        compare(&written, &result, &expected);
-    }
-}
-
-#[test]
-fn the_environment_fills_text_but_not_topic_names() {
-    let config = good(
-        "broker: {user: \"a-${X}-b${Y}\"}\ntopics: {predefined: {\"*\": {1: \"x/${client_id}\"}}}",
-    );
-    let user = config.settings.upstream.credentials.expect("a user").0;
-    assert_eq!(&*user, "a-value-bvalue");
-    let name = config.settings.predefined.name("node", TopicId(1));
-    assert_eq!(name.as_deref(), Some("x/node"));
-    let missing = parse(Path::new("f"), "broker: {user: \"${X}\"}", &|_| None);
-    let message = missing.expect_err("not set").to_string();
-    assert!(message.contains("variable X is not set"), "{message}");
-}
-
-#[test]
-fn a_password_file_is_one_line_beside_the_configuration() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("gateway.yaml");
-    let text = "broker: {user: me, password_file: password}";
-    for (content, expected) in [
-        ("geheim\n", Ok("geheim")),
-        ("geheim", Ok("geheim")),
-        (" a b \r\n", Ok(" a b ")),
-        ("", Err("one line")),
-        ("a\nb\n", Err("one line")),
-    ] {
-        std::fs::write(directory.path().join("password"), content).expect("written");
-        let result = parse(&file, text, &|_| None).map_err(|error| error.to_string());
-        let result = result.map(|c| c.settings.upstream.credentials.expect("credentials").1);
-        compare(content, &result, &expected.map(Arc::from));
-    }
-}
-
-#[test]
-fn management_is_off_or_below_a_topic() {
-    assert_eq!(good("management: off").management, None);
-    assert_eq!(good("").management, Some(ManagementConfig::default()));
-    let base = |text: &str| {
-        let config = good(text);
-        config.management.expect("on").base(&config.settings.name)
-    };
-    assert_eq!(base(""), "mqttsn/mqtt-sn-gateway");
-    assert_eq!(base("gateway: {name: hall1/a}"), "mqttsn/hall1%2fa");
-    assert_eq!(base("management: {topic: plant/gw/}"), "plant/gw");
-    for text in [
-        "management: {topic: 'a/+'}",
-        "management: {topic: '$SYS'}",
-        "management: {topic: ''}",
-        "management: {stats: 10ms}",
-        "management: {stats: 2days}",
-        "management: yes",
-    ] {
-        read(text).expect_err(text);
-    }
-}
-
-#[test]
-fn http_is_off_or_safe() {
-    assert_eq!(good("http: off").http, None);
-    assert_eq!(good("").http, Some(HttpConfig::default()));
-    let listens = |text: &str| good(text).http.expect("on").listen.to_string();
-    assert_eq!(listens("http: {listen: '[::1]:80'}"), "[::1]:80");
-    for (text, complaint) in [
-        (
-            "http: {listen: '0.0.0.0:8080'}",
-            "can be reached by others, so it needs token",
-        ),
-        ("http: {token: short}", "a token is 16 or more"),
-        ("http: on", "'on' is not off, or {listen"),
-        ("http: {port: 80}", "unknown key 'port'"),
-    ] {
-        let message = read(text).expect_err(text);
-        assert!(message.contains(complaint), "{message}");
-        assert!(!message.contains("short"), "{message}");
-    }
-}
-
-#[test]
-fn messages_show_no_password() {
-    for text in [
-        "broker: {user: a, password: 31337}",
-        "broker: {user: a, pasword: hunter2}",
-        "broker: {user: a, password: hunter2, grace: 1}",
-        "broker:\n  Password: hunter2",
-        "broker: {url: \"mqtt://me:hunter2@host\"}",
-        "broker: {url: \"http://me:hunter2@host\"}",
-        "broker: {url: embedded, password: hunter2",
-    ] {
-        let message = read(text).expect_err(text);
-        let shown = message.contains("hunter2") || message.contains("31337");
-        assert!(!shown, "{message}");
-    }
-}
-
-#[test]
-fn anchors_work_and_bombs_do_not() {
-    let config = good(
-        "clients: {idle_max: &time 1h, keep_disconnected: *time}\nlinks: [{type: udp, listen: [1]}]",
-    );
-    assert_eq!(
-        config.settings.session.keep_disconnected,
-        Duration::from_secs(3600)
-    );
-    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for level in 1..12 {
-        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        bomb += &format!("a{level}: &a{level} [{aliases}]\n");
-    }
-    read(&bomb).expect_err("refused");
-    read(&"[".repeat(100_000)).expect_err("too deep");
-    read(&"a: {".repeat(10_000)).expect_err("too deep");
-}
-
-proptest! {
-    /// Whatever the file holds, there is a configuration or a message.
-    #[test]
-    fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _ = read(&String::from_utf8_lossy(&octets));
-    }
-
-    /// The shipped file with pieces cut out, doubled, moved and overwritten.
-    #[test]
-    fn damaged_files_never_panic(
-        wounds in proptest::collection::vec((0..SHIPPED.len(), 0..40usize, "[ -~\t\né]{0,6}"), 1..12)
-    ) {
-        let mut text: Vec<char> = SHIPPED.replace('#', " ").chars().collect();
-        for (at, length, patch) in wounds {
-            let at = at.min(text.len());
-            let end = (at + length).min(text.len());
-            text.splice(at..end, patch.chars());
-        }
-        let _ = read(&text.into_iter().collect::<String>());
-    }
 }
 
 fn read(text: &str) -> Result<Config, String> {

@@ -1,0 +1,41 @@
+//! `gateway` and `clients`: numbers and switches.
+
+use super::{compare, read};
+
+#[test]
+fn numbers_and_truth_values_are_what_they_look_like() {
+    let numbers = [
+        ("10", Ok(10)),
+        ("0x0A", Ok(10)),
+        ("010", Err("write 10")),
+        ("1_0", Err("is not a whole number from 1 to 255")),
+        ("\"10\"", Err("without quotes")),
+        ("10.0", Err("is not a whole number")),
+        ("-1", Err("is not a whole number")),
+        ("256", Err("is not a whole number from 1 to 255")),
+        ("99999999999999999999999", Err("is not a whole number")),
+        ("ten", Err("is not a whole number")),
+    ];
+    for (written, expected) in numbers {
+        let result = read(&format!("gateway: {{id: {written}}}"));
+        compare(written, &result.map(|c| c.settings.gateway_id), &expected);
+    }
+    let truths = [
+        ("true", Ok(true)),
+        ("False", Ok(false)),
+        ("on", Err("write true")),
+        ("off", Err("write false")),
+        ("Yes", Err("write true")),
+        ("n", Err("write false")),
+        ("1", Err("write true or false")),
+        ("\"true\"", Err("write true or false")),
+    ];
+    for (written, expected) in truths {
+        let result = read(&format!("clients: {{probe: {written}}}"));
+        compare(
+            written,
+            &result.map(|c| c.settings.session.probe),
+            &expected,
+        );
+    }
+}
