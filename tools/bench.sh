@@ -3,51 +3,17 @@
 # own, both on loopback. Needs mosquitto and jq. Each row is the median of some runs:  tools/bench.sh [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH=$PATH:/usr/sbin
 
 runs=${1:-5}
 udp=21010
 tcp=21885
-work=$(mktemp -d)
-children=()
-stop() {
-    for child in "${children[@]}"; do
-        kill "$child" 2>/dev/null || true
-        wait "$child" 2>/dev/null || true
-    done
-    children=()
-}
-trap 'stop; rm -rf "$work"' EXIT
-
-cat >"$work/mosquitto.conf" <<CONF
-listener $tcp 127.0.0.1
-allow_anonymous true
-persistence false
-max_queued_messages 100000
-CONF
-cat >"$work/gateway.yaml" <<CONF
-broker: {url: "mqtt://127.0.0.1:$tcp"}
-links: [{type: udp, listen: ["127.0.0.1:$udp"]}]
-log: {level: warn}
-CONF
-
+. tools/bench-common.sh
 cargo build --release --workspace --quiet
-target=${CARGO_TARGET_DIR:-target}/release
-ulimit -n "$(ulimit -Hn)"
 
-# Starts both anew for each run, so that no run inherits anything. Prints one JSON object.
+# One run; nothing of it is left to the next. Prints one JSON object.
 run() {
-    mosquitto -c "$work/mosquitto.conf" 2>"$work/mosquitto.log" &
-    children+=($!)
-    "$target/mqtt-sn-gateway" --config "$work/gateway.yaml" 2>"$work/gateway.log" &
-    local gateway=$!
-    children+=("$gateway")
-    for attempt in $(seq 100); do
-        "$target/mqtt-sn" ping -p $udp -C 1 --t-retry 0.2 >/dev/null 2>"$work/ping.log" && break
-        [ "$attempt" -lt 100 ] || { cat "$work"/*.log >&2; exit 1; }
-        sleep 0.1
-    done
-    "$target/mqtt-sn" bench "$@" --json -p $udp --pid $gateway
+    start
+    "$target/mqtt-sn" bench "$@" --json -p $udp --pid "$gateway"
     stop
 }
 

@@ -85,6 +85,11 @@ step the_tool_shares_the_gateways_crates
 step cargo build --workspace --locked
 tests cargo test --workspace --locked --no-fail-fast
 step timeout 600 tools/check-api.sh
+if [ -x /lib/systemd/systemd-journald ] && unshare --mount true 2>/dev/null; then
+    step timeout 120 tools/check-journal.sh
+else
+    skip "the journal: needs systemd-journald and a mount namespace"
+fi
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check bans licenses sources

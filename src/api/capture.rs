@@ -10,12 +10,12 @@ use axum::body::Bytes;
 use axum::extract::State as Extracted;
 use axum::response::{IntoResponse, Response};
 use foldhash::fast::FixedState;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::mpsc;
 
-use super::events::{Chunks, Event, Filter, Listener, streaming_headers};
+use super::events::{Chunks, Filter, Listener, streaming_headers};
 use super::routes::{Asked, Problem, State};
-use crate::gateway::{Address, Happening, Interest, Peer};
+use crate::clock::Clock;
+use crate::gateway::{Address, Happening, Interest, Peer, Trace, Way};
 use crate::session::Direction;
 
 /// `LINKTYPE_RAW`: each packet starts with its IP header.
@@ -23,46 +23,42 @@ const LINKTYPE_RAW: u32 = 101;
 const UDP: u8 = 17;
 /// Port of the gateway in every capture, and of nodes that have none.
 const PORT: u16 = 10_000;
-/// Octets gathered for one write.
-const CHUNK: usize = 32 * 1024;
 
 /// Answers with a capture that goes on until the reader leaves.
 pub(super) async fn capture(
     Extracted(state): Extracted<State>,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, Problem> {
-    let listener = state.hub().listen(Interest::Packets).await?;
+    let mut scope = filter.scope(&state)?;
+    scope.interest = Interest::Packets;
+    if scope.ways.is_empty() {
+        // What is said to the broker is no datagram.
+        scope.ways = &[Way::In, Way::Out];
+    }
+    let listener = state.hub().listen(scope).await?;
     let (chunks, body) = Chunks::channel();
-    tokio::spawn(stream(listener, filter, chunks));
+    tokio::spawn(stream(listener, chunks));
     let headers = streaming_headers("application/vnd.tcpdump.pcap");
     Ok((headers, body).into_response())
 }
 
-async fn stream(mut listener: Listener, filter: Filter, chunks: mpsc::Sender<Bytes>) {
+async fn stream(mut listener: Listener, chunks: mpsc::Sender<Bytes>) {
     let mut buffer = file_header();
     loop {
-        if !buffer.is_empty()
-            && chunks
-                .send(std::mem::take(&mut buffer).into())
-                .await
-                .is_err()
-        {
+        let chunk = std::mem::take(&mut buffer).into();
+        if chunks.send(chunk).await.is_err() {
             return;
         }
-        tokio::select! {
+        let batch = tokio::select! {
             () = chunks.closed() => return,
-            received = listener.events.recv() => match received {
-                Ok(event) => write(&event, &filter, &mut buffer),
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
-        }
-        while buffer.len() < CHUNK {
-            match listener.events.try_recv() {
-                Ok(event) => write(&event, &filter, &mut buffer),
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
+            batch = listener.recv() => batch,
+        };
+        let Some(batch) = batch else {
+            return;
+        };
+        let clock = Clock::now();
+        for trace in &batch.traces {
+            write(trace, &clock, &mut buffer);
         }
     }
 }
@@ -78,18 +74,16 @@ fn file_header() -> Vec<u8> {
     header
 }
 
-fn write(event: &Event, filter: &Filter, buffer: &mut Vec<u8>) {
-    let Happening::Packet {
+fn write(trace: &Trace, clock: &Clock, buffer: &mut Vec<u8>) {
+    if let Happening::Packet {
         direction,
         peer,
         bytes,
         ..
-    } = &event.trace.what
-    else {
-        return;
-    };
-    if event.passes(filter) {
-        write_packet(event.unix, *direction, peer.as_ref(), bytes, buffer);
+    } = &trace.what
+    {
+        let unix = clock.unix(trace.at);
+        write_packet(unix, *direction, peer.as_ref(), bytes, buffer);
     }
 }
 

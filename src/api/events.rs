@@ -1,37 +1,31 @@
-//! Live events: one listener at the core, any number of readers, each as slow as it likes.
+//! Live events: any number of readers, each with what it asked for, each as slow as it likes.
 //!
-//! The hub takes the core's traces in batches, decodes each once, and lays them into a ring. A reader
-//! that falls behind by the whole ring misses events and is told how many. Without readers nothing is
-//! traced at all.
+//! The core itself leaves out what a reader does not want or what is over its rate, before anything is
+//! copied. The rest comes here in batches and is decoded on this thread. A reader that is slow misses
+//! events and is told how many; the gateway never waits for it. Without readers nothing is traced.
 
-use std::fmt::Write;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extracted;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
-use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::routes::{Asked, Problem, State};
+use super::shown::Shown;
 use crate::clock::Clock;
-use crate::daemon::{Batch, Order};
-use crate::gateway::{Happening, Interest, Peer, Trace};
-use crate::session::Direction;
-use crate::upstream::{Event as BrokerEvent, Request, UplinkStage};
-use crate::wire;
+use crate::daemon::Order;
+use crate::gateway::{Batch, Happening, Interest, LinkId, Scope, Trace, Way};
 
-/// Batches on their way from the core.
-const BATCHES: usize = 64;
-/// Events a reader may be behind.
-const RING: usize = 8192;
+/// Batches on their way from the core to one reader; what comes while it has no room waits there.
+const BATCHES: usize = 2;
 /// Octets gathered for one write.
 const CHUNK: usize = 32 * 1024;
 /// Writes on their way to a reader.
@@ -40,50 +34,15 @@ const CHUNKS: usize = 4;
 const LISTENERS_MAX: usize = 64;
 /// A sign of life for proxies between.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a reader is told what was over its rate.
+const SKIPPED: Duration = Duration::from_secs(1);
 
 /// Where events are fetched.
 #[derive(Clone, Debug)]
-pub(super) struct Hub(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub(super) struct Hub {
     orders: mpsc::Sender<Order>,
-    links: Vec<Arc<str>>,
-    ring: broadcast::Sender<Arc<Event>>,
-    /// Readers by what they want: states only, packets, too.
-    listeners: Mutex<[usize; 2]>,
-    /// How much the core was told to trace, and where to.
-    told: tokio::sync::Mutex<Interest>,
-    batches: mpsc::Sender<Batch>,
-    /// A reader has gone.
-    left: tokio::sync::Notify,
-}
-
-/// One event, decoded once for all readers.
-#[derive(Debug)]
-pub(super) struct Event {
-    shown: Shown,
-    pub(super) trace: Trace,
-    pub(super) unix: f64,
-}
-
-/// The JSON of an event.
-#[derive(Debug, Serialize)]
-struct Shown {
-    at: f64,
-    /// packet, broker, state, trouble, refused, forgotten, uplink or missed.
-    event: &'static str,
-    node: Option<String>,
-    link: Option<String>,
-    /// in (from the node), out (to the node), up (to the broker), down (from the broker).
-    direction: Option<&'static str>,
-    #[serde(rename = "type")]
-    kind: Option<&'static str>,
-    address: Option<String>,
-    text: String,
-    dropped: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    missed: Option<u64>,
+    links: Arc<[Arc<str>]>,
+    places: Arc<Semaphore>,
 }
 
 /// Which events.
@@ -99,141 +58,102 @@ pub(super) struct Filter {
     packets: Option<u8>,
     /// `1` adds the octets.
     hex: Option<u8>,
+    /// Packets a second at most.
+    rate: Option<u32>,
 }
 
-/// A reader that counts.
+/// A reader that counts. Dropping it ends what is traced for it.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) events: broadcast::Receiver<Arc<Event>>,
-    hub: Hub,
-    index: usize,
+    batches: mpsc::Receiver<Batch>,
+    links: Arc<[Arc<str>]>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Over the rate of a reader, and not yet told.
+#[derive(Debug)]
+struct Skipped {
+    count: u64,
+    told: Instant,
 }
 
 /// A body made of chunks as they come.
 pub(super) struct Chunks(mpsc::Receiver<Bytes>);
 
 impl Hub {
-    pub(super) fn new(orders: mpsc::Sender<Order>, links: Vec<Arc<str>>) -> Self {
-        let (batches, received) = mpsc::channel(BATCHES);
-        let inner = Inner {
+    pub(super) fn new(orders: mpsc::Sender<Order>, links: Arc<[Arc<str>]>) -> Self {
+        Self {
             orders,
             links,
-            ring: broadcast::Sender::new(RING),
-            listeners: Mutex::default(),
-            told: tokio::sync::Mutex::default(),
-            batches,
-            left: tokio::sync::Notify::new(),
-        };
-        let hub = Self(Arc::new(inner));
-        tokio::spawn(hub.clone().run(received));
-        hub
+            places: Arc::new(Semaphore::new(LISTENERS_MAX)),
+        }
     }
 
     /// Returns how many listen.
     pub(super) fn listeners(&self) -> usize {
-        self.count().iter().sum()
+        LISTENERS_MAX - self.places.available_permits()
     }
 
     /// Begins to listen: what the core does from here on is heard.
-    pub(super) async fn listen(&self, interest: Interest) -> Result<Listener, Problem> {
-        let index = usize::from(interest == Interest::Packets);
-        {
-            let mut listeners = self.count();
-            if listeners.iter().sum::<usize>() >= LISTENERS_MAX {
-                return Err(Problem::too_many_listeners());
+    pub(super) async fn listen(&self, scope: Scope) -> Result<Listener, Problem> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| Problem::too_many_listeners())?;
+        let (batches, received) = mpsc::channel(BATCHES);
+        // When nobody takes it the gateway is ending, and so does the stream.
+        let _ = self.orders.send(Order::Watch(scope, batches)).await;
+        Ok(Listener {
+            batches: received,
+            links: self.links.clone(),
+            _place: place,
+        })
+    }
+}
+
+impl Listener {
+    /// Waits for what comes next; `None` when the gateway ends.
+    pub(super) async fn recv(&mut self) -> Option<Batch> {
+        self.batches.recv().await
+    }
+
+    /// Returns the name of the link something happened on.
+    fn link(&self, trace: &Trace) -> Option<&str> {
+        let link = self.links.get(usize::from(trace.link?.0))?;
+        Some(link)
+    }
+}
+
+impl Filter {
+    /// Says what the core shall trace.
+    pub(super) fn scope(&self, state: &State) -> Result<Scope, Problem> {
+        let settings = &state.surroundings().config.settings;
+        let mut links = settings.links.iter();
+        let link = match &self.link {
+            None => None,
+            Some(name) => {
+                let index = links.position(|link| *link.name == **name);
+                Some(index.ok_or_else(|| Problem::no_such_link(name, settings))?)
             }
-            listeners[index] += 1;
-        }
-        let listener = Listener {
-            events: self.0.ring.subscribe(),
-            hub: self.clone(),
-            index,
         };
-        self.tell().await;
-        Ok(listener)
-    }
-
-    fn count(&self) -> std::sync::MutexGuard<'_, [usize; 2]> {
-        self.0
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn interest(&self) -> Interest {
-        match *self.count() {
-            [0, 0] => Interest::Nothing,
-            [_, 0] => Interest::States,
-            [_, _] => Interest::Packets,
-        }
-    }
-
-    /// Tells the core how much to trace, if that has changed.
-    async fn tell(&self) {
-        let mut told = self.0.told.lock().await;
-        let wanted = self.interest();
-        if wanted != *told {
-            *told = wanted;
-            let watch = Order::Watch(wanted, self.0.batches.clone());
-            // When nobody takes it the gateway is ending.
-            let _ = self.0.orders.send(watch).await;
-        }
-    }
-
-    /// Decodes what the core tells, and tells it when a reader has gone.
-    async fn run(self, mut batches: mpsc::Receiver<Batch>) {
-        loop {
-            tokio::select! {
-                () = self.0.left.notified() => self.tell().await,
-                Some(batch) = batches.recv() => self.publish(batch),
-            }
-        }
-    }
-
-    fn publish(&self, batch: Batch) {
-        let clock = Clock::now();
-        if batch.missed > 0 {
-            let shown = Shown::missed(batch.missed, &clock);
-            let trace = Trace {
-                at: clock.instant(),
-                node: None,
-                link: None,
-                what: Happening::Forgotten,
-            };
-            self.send(shown, trace);
-        }
-        for trace in batch.traces {
-            let links = &self.0.links;
-            let link = trace.link.and_then(|link| links.get(usize::from(link.0)));
-            let shown = Shown::new(&trace, link.map(|link| &**link), &clock);
-            self.send(shown, trace);
-        }
-    }
-
-    fn send(&self, shown: Shown, trace: Trace) {
-        let unix = shown.at;
-        // When nobody listens any more it is for nobody.
-        let _ = self.0.ring.send(Arc::new(Event { shown, trace, unix }));
+        Ok(Scope {
+            interest: match self.packets {
+                Some(0) => Interest::States,
+                _ => Interest::Packets,
+            },
+            node: self.node.as_deref().map(Into::into),
+            link: link.map(|index| LinkId(index as u16)),
+            kind: self.kind.as_deref().map(Into::into),
+            ways: match &self.direction {
+                None => &[],
+                Some(name) => ways(name).ok_or_else(Problem::no_such_direction)?,
+            },
+            rate: self.rate,
+        })
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let mut listeners = self.hub.count();
-        listeners[self.index] = listeners[self.index].saturating_sub(1);
-        drop(listeners);
-        self.hub.0.left.notify_one();
-    }
-}
-
-/// Writes one trace as JSON, as a reader of the events gets it, octets included.
-pub(crate) fn describe(trace: &Trace, link: Option<&str>) -> String {
-    let shown = Shown::new(trace, link, &Clock::now());
-    let mut text = shown.json().unwrap_or_default();
-    if let Happening::Packet { bytes, .. } = &trace.what {
-        append_hex(&mut text, bytes);
-    }
-    text
+fn ways(name: &str) -> Option<&'static [Way]> {
+    let ways = Way::ALL.chunks(1);
+    ways.into_iter().find(|way| way[0].name() == name)
 }
 
 /// Answers with server-sent events.
@@ -241,9 +161,9 @@ pub(super) async fn events(
     Extracted(state): Extracted<State>,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, Problem> {
-    let listener = state.hub().listen(filter.interest()).await?;
+    let listener = state.hub().listen(filter.scope(&state)?).await?;
     let (chunks, body) = Chunks::channel();
-    tokio::spawn(stream(listener, filter, chunks));
+    tokio::spawn(stream(listener, filter.hex == Some(1), chunks));
     Ok((streaming_headers("text/event-stream"), body).into_response())
 }
 
@@ -256,306 +176,78 @@ pub(super) fn streaming_headers(content_type: &'static str) -> HeaderMap {
 }
 
 /// Writes events until the reader is gone.
-async fn stream(mut listener: Listener, filter: Filter, chunks: mpsc::Sender<Bytes>) {
+async fn stream(mut listener: Listener, hex: bool, chunks: mpsc::Sender<Bytes>) {
     let mut buffer = String::from(": connected\n\n");
+    let mut skipped = Skipped::new();
     loop {
-        if !buffer.is_empty() {
-            let chunk = Bytes::from(std::mem::take(&mut buffer));
-            if chunks.send(chunk).await.is_err() {
-                return;
-            }
+        if !buffer.is_empty() && !send(&chunks, &mut buffer).await {
+            return;
         }
-        tokio::select! {
+        let batch = tokio::select! {
             () = chunks.closed() => return,
-            received = timeout(KEEP_ALIVE, listener.events.recv()) => match received {
-                Ok(Ok(event)) => event.write(&filter, &mut buffer),
-                Ok(Err(RecvError::Lagged(missed))) => write_missed(missed, &mut buffer),
-                Ok(Err(RecvError::Closed)) => return,
-                Err(_) => buffer.push_str(":\n\n"),
-            },
-        }
-        while buffer.len() < CHUNK {
-            match listener.events.try_recv() {
-                Ok(event) => event.write(&filter, &mut buffer),
-                Err(TryRecvError::Lagged(missed)) => write_missed(missed, &mut buffer),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
-        }
-    }
-}
-
-fn write_missed(missed: u64, buffer: &mut String) {
-    Shown::missed(missed, &Clock::now()).write(None, buffer);
-}
-
-impl Filter {
-    pub(super) fn interest(&self) -> Interest {
-        if self.packets == Some(0) {
-            Interest::States
-        } else {
-            Interest::Packets
-        }
-    }
-
-    fn admits(&self, shown: &Shown) -> bool {
-        let is = |wanted: &Option<String>, value: Option<&str>| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| value.is_some_and(|value| value.eq_ignore_ascii_case(wanted)))
+            batch = timeout(skipped.patience(), listener.recv()) => batch,
         };
-        let node = self.node.as_deref();
-        shown.missed.is_some()
-            || node.is_none_or(|wanted| shown.node.as_deref() == Some(wanted))
-                && is(&self.link, shown.link.as_deref())
-                && is(&self.kind, shown.kind)
-                && is(&self.direction, shown.direction)
-                && (self.packets != Some(0) || !matches!(shown.event, "packet" | "broker"))
-    }
-}
-
-impl Event {
-    /// Whether the filter lets it through.
-    pub(super) fn passes(&self, filter: &Filter) -> bool {
-        filter.admits(&self.shown)
-    }
-
-    fn write(&self, filter: &Filter, buffer: &mut String) {
-        if !self.passes(filter) {
-            return;
-        }
-        let octets = if let Happening::Packet { bytes, .. } = &self.trace.what
-            && filter.hex == Some(1)
-        {
-            Some(&bytes[..])
-        } else {
-            None
-        };
-        self.shown.write(octets, buffer);
-    }
-}
-
-impl Shown {
-    fn missed(missed: u64, clock: &Clock) -> Self {
-        Self {
-            at: clock.unix(clock.instant()),
-            event: "missed",
-            node: None,
-            link: None,
-            direction: None,
-            kind: None,
-            address: None,
-            text: format!("{missed} events missed: the reader is too slow"),
-            dropped: None,
-            missed: Some(missed),
-        }
-    }
-
-    fn new(trace: &Trace, link: Option<&str>, clock: &Clock) -> Self {
-        let mut shown = Self {
-            at: clock.unix(trace.at),
-            event: "",
-            node: trace.node.as_ref().map(ToString::to_string),
-            link: link.map(ToString::to_string),
-            direction: None,
-            kind: None,
-            address: None,
-            text: String::new(),
-            dropped: None,
-            missed: None,
-        };
-        let address = |peer: &Option<Peer>| peer.as_ref().map(ToString::to_string);
-        match &trace.what {
-            Happening::Packet {
-                direction,
-                peer,
-                bytes,
-                dropped,
-            } => {
-                shown.event = "packet";
-                shown.direction = Some(match direction {
-                    Direction::In => "in",
-                    Direction::Out => "out",
-                });
-                shown.address = address(peer);
-                shown.dropped = dropped.map(crate::stats::Drop::words);
-                match wire::decode(bytes) {
-                    Ok(message) => {
-                        shown.kind = Some(message.packet.name());
-                        shown.text = message.to_string();
+        let clock = Clock::now();
+        match batch {
+            Ok(None) => return,
+            Ok(Some(batch)) => {
+                for trace in &batch.traces {
+                    write(trace, listener.link(trace), hex, &clock, &mut buffer);
+                    if buffer.len() >= CHUNK && !send(&chunks, &mut buffer).await {
+                        return;
                     }
-                    Err(error) => shown.text = format!("{} octets: {error}", bytes.len()),
                 }
+                if batch.lost > 0 {
+                    let lost = batch.lost;
+                    let text = format!("{lost} events missed: the reader is too slow");
+                    Shown::missed(lost, text, &clock).write(None, &mut buffer);
+                }
+                skipped.count += batch.skipped;
             }
-            Happening::Request(request) => {
-                shown.event = "broker";
-                shown.direction = Some("up");
-                (shown.kind, shown.text) = request_text(request);
-            }
-            Happening::Event(event) => {
-                shown.event = "broker";
-                shown.direction = Some("down");
-                (shown.kind, shown.text) = event_text(event);
-            }
-            Happening::State { from, to, peer } => {
-                shown.event = "state";
-                shown.kind = Some(to.name());
-                shown.address = address(peer);
-                shown.text = format!("{} -> {}", from.name(), to.name());
-            }
-            Happening::Trouble(trouble) => {
-                shown.event = "trouble";
-                shown.text = trouble.to_string();
-            }
-            Happening::Refused { peer, reason } => {
-                shown.event = "refused";
-                shown.address = Some(peer.to_string());
-                shown.text = format!("CONNECT refused: {}", reason.words());
-            }
-            Happening::Forgotten => {
-                shown.event = "forgotten";
-                shown.text = "its session is over and forgotten".to_owned();
-            }
-            Happening::Erased => {
-                shown.event = "forgotten";
-                shown.text = "somebody had it forgotten".to_owned();
-            }
-            Happening::Broker(up) => {
-                shown.event = "uplink";
-                shown.kind = Some(if *up { "up" } else { "down" });
-                shown.text = if *up { "broker reached" } else { "broker lost" }.to_owned();
-            }
+            Err(_) => buffer.push_str(":\n\n"),
         }
-        shown
-    }
-
-    fn write(&self, octets: Option<&[u8]>, buffer: &mut String) {
-        let Some(mut json) = self.json() else {
-            return;
-        };
-        if let Some(octets) = octets {
-            append_hex(&mut json, octets);
-        }
-        let _ = write!(buffer, "event: {}\ndata: {json}\n\n", self.event);
-    }
-
-    fn json(&self) -> Option<String> {
-        serde_json::to_string(self).ok()
+        skipped.tell(&clock, &mut buffer);
     }
 }
 
-/// Adds octets to a JSON object.
-fn append_hex(json: &mut String, octets: &[u8]) {
-    json.truncate(json.strip_suffix('}').unwrap_or(json).len());
-    json.push_str(",\"hex\":\"");
-    for octet in octets {
-        let _ = write!(json, "{octet:02x}");
-    }
-    json.push_str("\"}");
+/// Writes what has gathered; `false` when the reader is gone.
+async fn send(chunks: &mpsc::Sender<Bytes>, buffer: &mut String) -> bool {
+    let chunk = Bytes::from(std::mem::take(buffer));
+    chunks.send(chunk).await.is_ok()
 }
 
-fn request_text(request: &Request) -> (Option<&'static str>, String) {
-    match request {
-        Request::Connect(options) => {
-            let clean = if options.clean_session { ", clean" } else { "" };
-            let will = if options.will.is_some() { ", will" } else { "" };
-            (
-                Some("CONNECT"),
-                format!("CONNECT {:?}{clean}{will}", options.client_id),
-            )
-        }
-        Request::Publish {
-            topic,
-            payload,
-            qos,
-            retain,
-            ..
-        } => {
-            let retain = if *retain { ", retain" } else { "" };
-            let octets = payload.len();
-            (
-                Some("PUBLISH"),
-                format!(
-                    "PUBLISH {}, qos {qos}{retain}, {octets} octets",
-                    name(topic)
-                ),
-            )
-        }
-        Request::Release { .. } => (Some("PUBREL"), "PUBREL".to_owned()),
-        Request::Subscribe { filter, qos, .. } => (
-            Some("SUBSCRIBE"),
-            format!("SUBSCRIBE {}, qos {qos}", name(filter)),
-        ),
-        Request::Unsubscribe { filter, .. } => {
-            (Some("UNSUBSCRIBE"), format!("UNSUBSCRIBE {}", name(filter)))
-        }
-        Request::Acknowledge(delivery) => (
-            Some("PUBACK"),
-            format!("acknowledges msg {}", delivery.packet_id),
-        ),
-        Request::Complete(delivery) => (Some("PUBCOMP"), format!("PUBCOMP {}", delivery.packet_id)),
-        Request::Discard(delivery) => {
-            let id = delivery.packet_id;
-            (
-                None,
-                format!("gives up msg {id}: the node will not have it"),
-            )
-        }
-        Request::Postpone(delivery) => {
-            let text = format!("leaves msg {} with the broker: no room", delivery.packet_id);
-            (None, text)
-        }
-        Request::Recall => (None, "fetches what was left with the broker".to_owned()),
-        Request::Disconnect => (Some("DISCONNECT"), "DISCONNECT".to_owned()),
-        Request::Abandon => (None, "closes without DISCONNECT: the Will fires".to_owned()),
-    }
+fn write(trace: &Trace, link: Option<&str>, hex: bool, clock: &Clock, buffer: &mut String) {
+    let octets = if let Happening::Packet { bytes, .. } = &trace.what
+        && hex
+    {
+        Some(&bytes[..])
+    } else {
+        None
+    };
+    Shown::new(trace, link, clock).write(octets, buffer);
 }
 
-fn event_text(event: &BrokerEvent) -> (Option<&'static str>, String) {
-    match event {
-        BrokerEvent::Connected { session_present } => {
-            let kept = if *session_present {
-                ", session present"
-            } else {
-                ""
-            };
-            (Some("CONNACK"), format!("CONNACK accepted{kept}"))
+impl Skipped {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            told: Clock::now().instant(),
         }
-        BrokerEvent::Refused(refusal) => (Some("CONNACK"), refusal.words().to_owned()),
-        BrokerEvent::Uplink { stage, .. } => {
-            let name = match stage {
-                UplinkStage::Acknowledged => "PUBACK",
-                UplinkStage::Received => "PUBREC",
-                UplinkStage::Completed => "PUBCOMP",
-            };
-            (Some(name), name.to_owned())
-        }
-        BrokerEvent::Subscribed { granted, .. } => match granted {
-            Some(qos) => (Some("SUBACK"), format!("SUBACK qos {qos}")),
-            None => (Some("SUBACK"), "SUBACK refused".to_owned()),
-        },
-        BrokerEvent::Unsubscribed { .. } => (Some("UNSUBACK"), "UNSUBACK".to_owned()),
-        BrokerEvent::Message(inbound) => {
-            let (qos, octets) = (inbound.qos, inbound.payload.len());
-            let topic = name(&inbound.topic);
-            (
-                Some("PUBLISH"),
-                format!("PUBLISH {topic}, qos {qos}, {octets} octets"),
-            )
-        }
-        BrokerEvent::Released(delivery) => {
-            (Some("PUBREL"), format!("PUBREL {}", delivery.packet_id))
-        }
-        BrokerEvent::Closed => (None, "connection lost for good".to_owned()),
     }
-}
 
-/// Writes a name quoted, escaped and cut.
-fn name(text: &str) -> String {
-    let mut shown: String = text.chars().take(100).collect();
-    if shown.len() < text.len() {
-        shown.push_str("...");
+    /// Returns how long to wait for events before there is something else to write.
+    fn patience(&self) -> Duration {
+        if self.count > 0 { SKIPPED } else { KEEP_ALIVE }
     }
-    format!("{shown:?}")
+
+    fn tell(&mut self, clock: &Clock, buffer: &mut String) {
+        if self.count > 0 && clock.ago(self.told) >= SKIPPED {
+            let skipped = std::mem::take(&mut self.count);
+            let text = format!("{skipped} more, over the rate asked for");
+            Shown::missed(skipped, text, clock).write(None, buffer);
+            self.told = clock.instant();
+        }
+    }
 }
 
 impl Chunks {

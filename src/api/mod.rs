@@ -4,7 +4,7 @@
 //! that owns the core, answered between two of its turns; what happens comes in batches that are
 //! dropped and counted when nobody takes them. One file a part: `access` says who may do what,
 //! `server` accepts connections, `routes` and `nodes` answer, `model` is the JSON, `events` and
-//! `capture` stream, `explain` says why a node does not come through, `metrics` is for Prometheus.
+//! `capture` stream, `shown` is the JSON of an event, `explain` says why a node does not come through, `metrics` is for Prometheus.
 
 mod access;
 mod capture;
@@ -16,6 +16,7 @@ mod nodes;
 mod page;
 mod routes;
 mod server;
+mod shown;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub(crate) use events::describe;
 pub use server::Server;
+pub(crate) use shown::describe;
 
 use crate::config::{self, Config, LoadError};
 use crate::daemon::Order;

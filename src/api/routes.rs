@@ -106,6 +106,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
+    pub(super) fn no_such_link(name: &str, settings: &Settings) -> Self {
+        let names: Vec<_> = settings.links.iter().map(|link| &*link.name).collect();
+        let error = format!("no link {name:?}; there are: {}", names.join(", "));
+        Self::bad_request(error)
+    }
+
+    pub(super) fn no_such_direction() -> Self {
+        Self::bad_request("direction: one of in, out (the node's side), up, down (the broker's)")
+    }
+
     pub(super) fn too_many_listeners() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many listeners")
     }

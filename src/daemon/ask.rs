@@ -1,4 +1,4 @@
-//! Questions to the task that owns the core, answered between two turns, and what it tells unasked.
+//! Questions to the task that owns the core, answered between two turns.
 
 use std::fmt;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Order;
 use super::link::Link;
-use crate::gateway::{Gateway, Interest, Trace};
+use crate::gateway::Gateway;
 
 /// A question; it is executed by the owner, so it shall be short.
 pub struct Question(Box<dyn FnOnce(&mut Owner<'_>) + Send>);
@@ -39,30 +39,10 @@ pub struct LinkState {
     pub errors: u64,
 }
 
-/// Traces of one turn.
-#[derive(Debug)]
-pub struct Batch {
-    /// What happened, in order.
-    pub traces: Vec<Trace>,
-    /// Traces lost before these, because the listener was slow.
-    pub missed: u64,
-}
-
 /// The daemon has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the gateway is shutting down")]
 pub struct Ended;
-
-/// Where the traces go: to each watcher what it wants.
-#[derive(Debug, Default)]
-pub(super) struct Watchers(Vec<Watcher>);
-
-#[derive(Debug)]
-struct Watcher {
-    interest: Interest,
-    batches: mpsc::Sender<Batch>,
-    missed: u64,
-}
 
 /// Asks the owner and waits for the answer.
 pub async fn ask<T: Send + 'static>(
@@ -92,72 +72,6 @@ impl Owner<'_> {
     /// Returns the states of the links, in the order of the configuration.
     pub fn links(&self) -> Vec<LinkState> {
         self.links.iter().map(Link::state).collect()
-    }
-}
-
-impl Watchers {
-    /// Notes what one watcher, known by its channel, wants from now on.
-    pub(super) fn set(
-        &mut self,
-        interest: Interest,
-        batches: mpsc::Sender<Batch>,
-        gateway: &mut Gateway,
-    ) {
-        self.0.retain(|known| !known.batches.same_channel(&batches));
-        if interest != Interest::Nothing {
-            self.0.push(Watcher {
-                interest,
-                batches,
-                missed: 0,
-            });
-        }
-        self.observe(gateway);
-    }
-
-    /// Hands over what was traced. It never waits: what a slow watcher has no room for is lost and
-    /// counted.
-    pub(super) fn tell(&mut self, gateway: &mut Gateway) {
-        if self.0.is_empty() {
-            return;
-        }
-        let traces: Vec<_> = std::iter::from_fn(|| gateway.poll_trace()).collect();
-        if traces.is_empty() {
-            return;
-        }
-        let watchers = self.0.len();
-        self.0.retain_mut(|watcher| watcher.tell(&traces));
-        if self.0.len() < watchers {
-            self.observe(gateway);
-        }
-    }
-
-    fn observe(&self, gateway: &mut Gateway) {
-        let interest = self.0.iter().map(|watcher| watcher.interest).max();
-        gateway.observe(interest.unwrap_or_default());
-    }
-}
-
-impl Watcher {
-    /// Copies what it wants; `false` when it does not listen any more.
-    fn tell(&mut self, traces: &[Trace]) -> bool {
-        let wanted = |trace: &&Trace| trace.what.interest() <= self.interest;
-        match self.batches.try_reserve() {
-            Ok(place) => {
-                let traces: Vec<_> = traces.iter().filter(wanted).cloned().collect();
-                if !traces.is_empty() {
-                    place.send(Batch {
-                        traces,
-                        missed: std::mem::take(&mut self.missed),
-                    });
-                }
-                true
-            }
-            Err(mpsc::error::TrySendError::Full(())) => {
-                self.missed += traces.iter().filter(wanted).count() as u64;
-                true
-            }
-            Err(mpsc::error::TrySendError::Closed(())) => false,
-        }
     }
 }
 

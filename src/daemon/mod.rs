@@ -16,8 +16,9 @@ mod ask;
 mod link;
 mod pace;
 mod poller;
+mod watch;
 
-pub use ask::{Batch, Ended, LinkState, Owner, Question, ask};
+pub use ask::{Ended, LinkState, Owner, Question, ask};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,14 +33,14 @@ use tracing::{error, info, warn};
 
 use crate::broker::{BrokerConfig, Sockets};
 use crate::config::Config;
-use crate::gateway::{Gateway, Input, Interest, LinkId, Output, Target};
+use crate::gateway::{Batch, Gateway, Input, LinkId, Output, Scope, Target};
 use crate::links::serial::{Heard, SerialEvent};
 use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
-use ask::Watchers;
 use link::Link;
 use pace::Pace;
 use poller::Poller;
+use watch::Watchers;
 
 /// Events of the broker's sockets handled in one turn.
 const BROKER_BUDGET: usize = 256;
@@ -68,8 +69,8 @@ pub enum Order {
     Reload(Box<Config>),
     /// Answer a question.
     Ask(Question),
-    /// Trace this much from now on, to here; each channel is a watcher of its own.
-    Watch(Interest, mpsc::Sender<Batch>),
+    /// Trace this much from now on, to here, until the other end of the channel is dropped.
+    Watch(Scope, mpsc::Sender<Batch>),
     /// Say goodbye to every node, close everything and end.
     ShutDown,
 }
@@ -241,8 +242,8 @@ impl Daemon {
                 order = orders.recv() => match order {
                     Some(Order::Reload(config)) => self.reload(&config),
                     Some(Order::Ask(question)) => self.answer(question),
-                    Some(Order::Watch(interest, batches)) => {
-                        self.watchers.set(interest, batches, &mut self.gateway);
+                    Some(Order::Watch(scope, batches)) => {
+                        self.watchers.add(now(), scope, batches, &mut self.gateway);
                     }
                     None | Some(Order::ShutDown) => break,
                 },
@@ -285,6 +286,7 @@ impl Daemon {
             .chain(self.gateway.poll_timeout())
             .chain(self.broker.poll_timeout())
             .chain(self.store.is_congested().then(|| now() + STORE_PAUSE))
+            .chain(self.watchers.poll_timeout(&self.gateway))
             .min()
     }
 
@@ -318,7 +320,7 @@ impl Daemon {
             self.handle_links(now);
         }
         self.flush(now);
-        self.watchers.tell(&mut self.gateway);
+        self.watchers.tell(now, &mut self.gateway);
     }
 
     fn answer(&mut self, question: Question) {

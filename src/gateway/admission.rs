@@ -108,7 +108,7 @@ impl Core {
             times,
         });
         if self.traces(Interest::States) {
-            self.trace(Trace {
+            self.trace(&Trace {
                 at: now,
                 node: Some(client_id),
                 link: Some(peer.link),

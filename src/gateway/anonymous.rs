@@ -124,7 +124,7 @@ impl Anonymous {
         }
         let up = connection.is_up();
         if up != was_up && core.traces(Interest::States) {
-            core.trace(Trace {
+            core.trace(&Trace {
                 at: now,
                 node: None,
                 link: None,

@@ -17,7 +17,10 @@ mod settings;
 mod strangers;
 
 pub use admission::{Refused, RefusedReason};
-pub use observe::{BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, Trace};
+pub use observe::{
+    Batch, BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, ObserverId, Scope,
+    Trace, Way,
+};
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
     GwInfoTo, Limits, LinkSettings, Mode, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
@@ -37,7 +40,7 @@ use self::nodes::{Arrival, Nodes};
 use self::observe::Watch;
 use self::strangers::Strangers;
 use crate::scratch::Scratch;
-use crate::session::{Direction, QueueBudget, Status};
+use crate::session::{QueueBudget, Status};
 use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::mqtt::Connection;
@@ -309,8 +312,7 @@ impl Gateway {
             } else {
                 self.nodes.client_at(&from)
             };
-            let bytes = Bytes::copy_from_slice(bytes);
-            core.trace_packet(now, Direction::In, &from, node, bytes, None);
+            core.trace_packet(now, &from, node.as_ref(), bytes, None);
         }
         self.handle_packet(now, from, route, &message.packet);
     }
@@ -366,8 +368,7 @@ impl Core {
             counters.bad += 1;
         }
         if self.traces(Interest::Packets) {
-            let bytes = Bytes::copy_from_slice(bytes);
-            self.trace_packet(now, Direction::In, from, None, bytes, Some(reason));
+            self.trace_packet(now, from, None, bytes, Some(reason));
         }
     }
 

@@ -20,18 +20,18 @@ use super::topics::Topics;
 use super::{ManagementConfig, Neighbours};
 use crate::api::describe;
 use crate::clock::Clock;
-use crate::daemon::{Batch, Order, ask};
-use crate::gateway::{Happening, Interest, Trace};
+use crate::daemon::{Order, ask};
+use crate::gateway::{Batch, Happening, Interest, Scope, Trace};
 
 /// Batches of traces on their way from the core.
-const BATCHES: usize = 64;
+const BATCHES: usize = 2;
 /// Messages on their way from the broker, and those put aside while something is published.
 const INCOMING: usize = 64;
 const BACKLOG_MAX: usize = 20_000;
 /// Events kept while the broker is away; the oldest go first.
 const EVENTS_MAX: usize = 256;
 /// Traces published a second for whoever asked for a trace.
-const TRACES_MAX: usize = 200;
+const TRACES_MAX: u32 = 200;
 /// Nodes handled at once, and the pause after them, so that the broker is not flooded.
 const DUE_MAX: usize = 50;
 const DUE_PAUSE: Duration = Duration::from_millis(50);
@@ -56,7 +56,8 @@ pub(super) struct Publisher {
     /// What came from the broker while something was published.
     backlog: VecDeque<Incoming>,
     batches: mpsc::Receiver<Batch>,
-    watch: mpsc::Sender<Batch>,
+    /// Until it is given to the core.
+    watch: Option<mpsc::Sender<Batch>>,
     events: VecDeque<Value>,
     clients: Clients,
     pulse: Option<Pulse>,
@@ -75,9 +76,19 @@ pub(super) struct Publisher {
 struct TraceOrder {
     client_id: Arc<str>,
     until: Instant,
-    /// Published in the present second, and too many for it.
-    published: usize,
-    missed: usize,
+    batches: mpsc::Receiver<Batch>,
+    /// Too many to be published.
+    missed: u64,
+}
+
+impl TraceOrder {
+    /// Waits for what a trace has to tell; for ever when there is none.
+    async fn recv(order: &mut Option<Self>) -> Option<Batch> {
+        match order {
+            Some(order) => order.batches.recv().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Publisher {
@@ -101,7 +112,7 @@ impl Publisher {
             incoming,
             backlog: VecDeque::new(),
             batches,
-            watch,
+            watch: Some(watch),
             events: VecDeque::new(),
             pulse: None,
             counted: Counted::default(),
@@ -118,7 +129,9 @@ impl Publisher {
 
     /// Publishes until `stop` says so, or its other end is dropped.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        self.watch(Interest::States).await;
+        if let Some(watch) = self.watch.take() {
+            self.watch(Scope::all(Interest::States), watch).await;
+        }
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -132,6 +145,7 @@ impl Publisher {
                 _ = &mut stop => break,
                 Some(told) = self.incoming.recv() => self.backlog.push_back(told),
                 Some(batch) = self.batches.recv() => self.note(batch).await,
+                Some(batch) = TraceOrder::recv(&mut self.trace) => self.publish_trace(batch).await,
                 _ = pulse.tick() => self.beat().await,
                 () = sleep_until(work_at.unwrap_or(self.work_at).into()), if work_at.is_some() => {
                     self.work().await;
@@ -141,11 +155,14 @@ impl Publisher {
         self.say_goodbye().await;
     }
 
-    /// Tells the core how much to trace.
-    async fn watch(&self, interest: Interest) {
-        let watch = Order::Watch(interest, self.watch.clone());
+    /// Tells the core what to trace.
+    async fn watch(&self, scope: Scope, batches: mpsc::Sender<Batch>) {
         // When nobody takes it the gateway is ending.
-        let _ = self.neighbours.orders.send(watch).await;
+        let _ = self
+            .neighbours
+            .orders
+            .send(Order::Watch(scope, batches))
+            .await;
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -245,32 +262,34 @@ impl Publisher {
         self.beat().await;
     }
 
+    /// Begins a trace in place of the one before; a duration of zero only ends that.
     async fn start_trace(&mut self, client_id: Arc<str>, duration: Duration) {
-        self.trace = (!duration.is_zero()).then(|| TraceOrder {
+        self.trace = None;
+        if duration.is_zero() {
+            return;
+        }
+        let scope = Scope {
+            node: Some(client_id.clone()),
+            rate: Some(TRACES_MAX),
+            ..Scope::all(Interest::Packets)
+        };
+        let (watch, batches) = mpsc::channel(BATCHES);
+        self.watch(scope, watch).await;
+        self.trace = Some(TraceOrder {
             client_id,
             until: now() + duration,
-            published: 0,
+            batches,
             missed: 0,
         });
-        self.watch_as_needed().await;
-    }
-
-    async fn watch_as_needed(&self) {
-        let interest = match &self.trace {
-            Some(_) => Interest::Packets,
-            None => Interest::States,
-        };
-        self.watch(interest).await;
     }
 
     /// Notes what happened.
     async fn note(&mut self, batch: Batch) {
-        if batch.missed > 0 {
-            self.counted.missed_events += batch.missed;
+        if batch.lost > 0 {
+            self.counted.missed_events += batch.lost;
             self.refresh().await;
         }
         for trace in batch.traces {
-            self.trace(&trace).await;
             if let Some(client_id) = &trace.node {
                 match &trace.what {
                     Happening::State { to, .. } => self.clients.changed(trace.at, client_id, *to),
@@ -290,23 +309,22 @@ impl Publisher {
     }
 
     /// Publishes what somebody wants to see of one node.
-    async fn trace(&mut self, trace: &Trace) {
+    async fn publish_trace(&mut self, batch: Batch) {
         let Some(order) = &mut self.trace else {
             return;
         };
-        if trace.node.as_ref() != Some(&order.client_id) {
-            return;
-        }
-        order.published += 1;
-        if order.published > TRACES_MAX {
-            order.missed += 1;
-            return;
-        }
+        order.missed += batch.lost + batch.skipped;
         let topic = self.topics.trace(&order.client_id);
+        for trace in &batch.traces {
+            let text = self.describe(trace);
+            self.send(topic.clone(), QoS::AtMostOnce, false, text).await;
+        }
+    }
+
+    fn describe(&self, trace: &Trace) -> String {
         let links = &self.neighbours.config.settings.links;
         let link = trace.link.and_then(|link| links.get(usize::from(link.0)));
-        let text = describe(trace, link.map(|link| &*link.name));
-        self.send(topic, QoS::AtMostOnce, false, text).await;
+        describe(trace, link.map(|link| &*link.name))
     }
 
     fn events_push(&mut self, event: impl IntoIterator<Item = Value>) {
@@ -365,7 +383,6 @@ impl Publisher {
             return;
         };
         let missed = std::mem::take(&mut order.missed);
-        order.published = 0;
         if missed > 0 {
             let topic = self.topics.trace(&order.client_id);
             let text = json!({"event": "missed", "missed": missed}).to_string();
@@ -373,7 +390,6 @@ impl Publisher {
         }
         if self.trace.as_ref().is_some_and(|order| order.until <= now) {
             self.trace = None;
-            self.watch_as_needed().await;
         }
     }
 

@@ -256,3 +256,39 @@ pub enum CloseReason {
     /// Broken by the network.
     Broken,
 }
+
+impl Request {
+    /// Returns the name of the MQTT packet it becomes, if it is one.
+    pub const fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(_) => Some("CONNECT"),
+            Self::Publish { .. } => Some("PUBLISH"),
+            Self::Release { .. } => Some("PUBREL"),
+            Self::Subscribe { .. } => Some("SUBSCRIBE"),
+            Self::Unsubscribe { .. } => Some("UNSUBSCRIBE"),
+            Self::Acknowledge(_) => Some("PUBACK"),
+            Self::Complete(_) => Some("PUBCOMP"),
+            Self::Disconnect => Some("DISCONNECT"),
+            Self::Discard(_) | Self::Postpone(_) | Self::Recall | Self::Abandon => None,
+        }
+    }
+}
+
+impl Event {
+    /// Returns the name of the MQTT packet it was, if it was one.
+    pub const fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Connected { .. } | Self::Refused(_) => Some("CONNACK"),
+            Self::Uplink { stage, .. } => Some(match stage {
+                UplinkStage::Acknowledged => "PUBACK",
+                UplinkStage::Received => "PUBREC",
+                UplinkStage::Completed => "PUBCOMP",
+            }),
+            Self::Subscribed { .. } => Some("SUBACK"),
+            Self::Unsubscribed { .. } => Some("UNSUBACK"),
+            Self::Message(_) => Some("PUBLISH"),
+            Self::Released(_) => Some("PUBREL"),
+            Self::Closed => None,
+        }
+    }
+}

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{Happening, Interest, RefusedReason, Trace};
+use mqtt_sn_gateway::gateway::{
+    Happening, Interest, LinkId, ObserverId, RefusedReason, Scope, Trace, Way,
+};
 use mqtt_sn_gateway::session::{Direction, Status};
 use mqtt_sn_gateway::topics::Pattern;
 use mqtt_sn_gateway::wire::{MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
 
-fn traces(t: &mut Bench) -> Vec<Trace> {
-    std::iter::from_fn(|| t.gateway.poll_trace()).collect()
+fn traces(t: &mut Bench, observer: ObserverId) -> Vec<Trace> {
+    t.gateway.take_batch(observer).traces
 }
 
 #[test]
@@ -83,30 +85,164 @@ fn troubles_are_told_in_words_and_only_the_last_ten() {
 fn nothing_is_traced_while_nobody_listens() {
     let mut t = Bench::new();
     t.connected(A, "n", true);
-    assert!(traces(&mut t).is_empty());
-    t.gateway.observe(Interest::States);
+    let observer = t.gateway.observe(Scope::all(Interest::States));
+    assert_eq!(t.gateway.waiting(observer), None);
     t.node(A, SLEEP).sends([(A, DISCONNECT)]);
+    assert_eq!(t.gateway.waiting(observer), Some(1));
     let [
         Trace {
             node,
             what: Happening::State { from, to, .. },
             ..
         },
-    ] = &traces(&mut t)[..]
+    ] = &traces(&mut t, observer)[..]
     else {
         panic!("one state change");
     };
     assert_eq!(node.as_deref(), Some("n"));
     assert_eq!((*from, *to), (Status::Active, Status::Asleep));
+    t.gateway.unobserve(observer);
+    t.connected(B, "m", true);
+    assert_eq!(t.gateway.waiting(observer), None);
+    assert!(t.gateway.take_batch(observer).is_empty());
+}
+
+/// Each observer hears what it asked for, and no other.
+#[test]
+fn scopes_leave_out_what_is_not_asked_for() {
+    let mut t = Bench::new();
+    let all = Scope::all(Interest::Packets);
+    let scopes = [
+        (
+            "node",
+            Scope {
+                node: Some("n".into()),
+                ..all.clone()
+            },
+        ),
+        (
+            "type",
+            Scope {
+                kind: Some("connack".into()),
+                ..all.clone()
+            },
+        ),
+        (
+            "state",
+            Scope {
+                kind: Some("active".into()),
+                ..all.clone()
+            },
+        ),
+        (
+            "way",
+            Scope {
+                ways: &[Way::In, Way::Up],
+                ..all.clone()
+            },
+        ),
+        (
+            "link",
+            Scope {
+                link: Some(LinkId(7)),
+                ..all
+            },
+        ),
+    ];
+    let observers = scopes.map(|(name, scope)| (name, t.gateway.observe(scope)));
+    t.connected(A, "n", true);
+    t.connected(B, "other", true);
+    let mut heard = observers.map(|(name, observer)| {
+        let traces = traces(&mut t, observer);
+        let word = |trace: &Trace| {
+            let node = trace.node.as_deref().unwrap_or("-");
+            let way = trace.what.way().map_or("state", Way::name);
+            format!("{node} {way} {}", trace.what.kind().unwrap_or("-"))
+        };
+        (name, traces.iter().map(word).collect::<Vec<_>>())
+    });
+    // The gateway's own connection is of no node.
+    heard[1].1.retain(|line| !line.starts_with('-'));
+    heard[3].1.retain(|line| !line.starts_with('-'));
+    let words = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        heard,
+        [
+            (
+                "node",
+                words(&[
+                    "n in CONNECT",
+                    "n up CONNECT",
+                    "n state connecting",
+                    "n down CONNACK",
+                    "n out CONNACK",
+                    "n state active"
+                ])
+            ),
+            (
+                "type",
+                words(&[
+                    "n down CONNACK",
+                    "n out CONNACK",
+                    "other down CONNACK",
+                    "other out CONNACK"
+                ])
+            ),
+            ("state", words(&["n state active", "other state active"])),
+            (
+                "way",
+                words(&[
+                    "n in CONNECT",
+                    "n up CONNECT",
+                    "other in CONNECT",
+                    "other up CONNECT"
+                ])
+            ),
+            ("link", vec![]),
+        ]
+    );
+}
+
+/// What is over a rate is not copied, but counted; states do not count against packets.
+#[test]
+fn a_rate_bounds_packets_and_states_apart() {
+    let mut t = Bench::new();
+    let observer = t.gateway.observe(Scope {
+        rate: Some(3),
+        ..Scope::all(Interest::Packets)
+    });
+    t.connected(A, "n", true);
+    for _ in 0..10 {
+        t.node(A, PINGREQ).sends([(A, Packet::PingResp)]);
+    }
+    let batch = t.gateway.take_batch(observer);
+    let states = batch.traces.iter();
+    let states = states.filter(|trace| matches!(trace.what, Happening::State { .. }));
+    assert_eq!((states.count(), batch.traces.len()), (2, 2 + 3));
+    assert_eq!((batch.skipped, batch.lost), (4 + 20 - 3, 0));
+}
+
+#[test]
+fn traces_that_nobody_fetches_are_lost_and_counted() {
+    let mut t = Bench::new();
+    let observer = t.gateway.observe(Scope::all(Interest::Packets));
+    t.connected(A, "n", true);
+    for _ in 0..5000 {
+        t.node(A, PINGREQ).sends([(A, Packet::PingResp)]);
+    }
+    let batch = t.gateway.take_batch(observer);
+    assert_eq!(batch.traces.len(), 8192);
+    assert!(batch.lost > 10_000 - 8192, "{}", batch.lost);
+    assert_eq!(t.gateway.lost_traces(), batch.lost);
 }
 
 #[test]
 fn every_packet_is_traced_on_both_sides() {
     let mut t = Bench::new();
-    t.gateway.observe(Interest::Packets);
+    let observer = t.gateway.observe(Scope::all(Interest::Packets));
     t.connected(A, "n", true);
     t.raw(A, &[2, 3]);
-    let seen: Vec<String> = traces(&mut t)
+    let seen: Vec<String> = traces(&mut t, observer)
         .iter()
         .map(|trace| match &trace.what {
             Happening::Packet {

@@ -154,7 +154,7 @@ class Nodes {
     this.pager = el("div", { class: "bar" });
     fill(main, section("Nodes", true, el("div", { class: "bar" },
       el("label", {}, "Client id or address", this.q), el("label", {}, "State", this.state)), this.table, this.pager));
-    this.events = new EventSource("/api/events?packets=0");
+    this.events = new EventSource("/api/events?packets=0&rate=20");
     for (const name of ["state", "forgotten"]) this.events.addEventListener(name, () => this.soon());
   }
 
@@ -266,13 +266,16 @@ class Packets {
   constructor() {
     this.log = new PacketLog({});
     const input = (id) => el("input", { id, type: "search", onchange: () => this.filter() });
-    this.inputs = { node: input("f-node"), link: input("f-link"), type: input("f-type") };
+    const link = el("select", { id: "f-link", onchange: () => this.filter() }, el("option", { value: "" }, "any"));
+    get("/api/links").then((links) => link.append(...links.links.map(({ name }) => el("option", { value: name }, name))))
+      .catch((error) => say(error.message, true));
+    this.inputs = { node: input("f-node"), link, type: input("f-type") };
     this.direction = el("select", { id: "f-direction", onchange: () => this.filter() },
       [["", "any"], ["in", "from nodes"], ["out", "to nodes"], ["up", "to the broker"], ["down", "from the broker"]]
         .map(([value, text]) => el("option", { value }, text)));
     this.hex = el("input", { id: "f-hex", type: "checkbox", onchange: () => this.filter() });
     this.pause = el("button", { class: "act", "aria-pressed": "false", onclick: () => {
-      this.log.paused = !this.log.paused;
+      if (this.log.paused) this.log.open(); else this.log.pause();
       this.pause.setAttribute("aria-pressed", this.log.paused);
       this.pause.textContent = this.log.paused ? "Go on" : "Pause";
     } }, "Pause");
@@ -291,7 +294,7 @@ class Packets {
     this.capture.href = `/api/capture.pcap?${new URLSearchParams(query)}`;
     if (this.hex.checked) query.hex = 1;
     this.log.query = query;
-    this.log.open();
+    if (!this.log.paused) this.log.open();
   }
 
   close() { this.log.close(); }

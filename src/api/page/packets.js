@@ -4,12 +4,13 @@ import { el } from "./dom.js";
 
 const KEPT = 5000;
 const ROW = 20;
+// Packets a second: more than anybody reads. Of further ones the gateway says how many there were.
+const RATE = 200;
 
 export class PacketLog {
   constructor(query) {
     this.query = query;
     this.rows = [];
-    this.paused = false;
     this.element = el("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Packets", "aria-live": "off" });
     this.spacer = el("div");
     this.element.append(this.spacer);
@@ -18,7 +19,7 @@ export class PacketLog {
 
   open() {
     this.close();
-    this.source = new EventSource(`/api/events?${new URLSearchParams(this.query)}`);
+    this.source = new EventSource(`/api/events?${new URLSearchParams({ ...this.query, rate: RATE })}`);
     for (const name of ["packet", "broker", "state", "trouble", "refused", "forgotten", "uplink", "missed"]) {
       this.source.addEventListener(name, (message) => this.add(JSON.parse(message.data)));
     }
@@ -29,13 +30,16 @@ export class PacketLog {
     this.source = undefined;
   }
 
+  // What happens meanwhile is not heard: it would cost the gateway, too.
+  pause() { this.close(); }
+  get paused() { return !this.source; }
+
   clear() {
     this.rows = [];
     this.request();
   }
 
   add(event) {
-    if (this.paused) return;
     this.rows.push(event);
     if (this.rows.length > KEPT + 500) this.rows.splice(0, this.rows.length - KEPT);
     this.request();
@@ -72,7 +76,9 @@ function line(event) {
   const kind = event.dropped || ["trouble", "refused", "missed"].includes(event.event) ? "bad"
     : event.event === "packet" ? event.direction : event.event === "broker" ? "broker" : "event";
   const who = event.node ?? event.address ?? "";
-  const text = [event.text, event.dropped && `dropped: ${event.dropped}`, event.hex].filter(Boolean).join("  ");
+  const text = event.missed
+    ? `${event.missed.toLocaleString()} more than are shown: filter by node, link or type, or take a capture`
+    : [event.text, event.dropped && `dropped: ${event.dropped}`, event.hex].filter(Boolean).join("  ");
   const row = el("div", { class: `row ${kind}` }, `${clock} ${who.padEnd(16)} ${ARROWS[event.direction] ?? "  * "} ${text}`);
   row.title = `${event.link ?? "broker"} ${event.address ?? ""}`;
   return row;

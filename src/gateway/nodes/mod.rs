@@ -193,7 +193,7 @@ impl Nodes {
         }
         core.drop_kept(&node.session, &mut node.stored);
         if core.traces(Interest::States) {
-            core.trace(node.trace(now, Happening::Forgotten));
+            core.trace(&node.trace(now, Happening::Forgotten));
         }
         self.directory.remove_client(key, node.client_id());
         if let Some(since) = node.kept_since {
@@ -222,8 +222,7 @@ impl Node {
         Trace {
             at,
             node: Some(self.session.client_id().clone()),
-            link: (!matches!(what, Happening::Request(_) | Happening::Event(_)))
-                .then_some(self.link),
+            link: Some(self.link),
             what,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::observe::{Happening, Interest};
+use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::session::{Context, Direction, Journal, Session, Status};
@@ -122,7 +122,7 @@ impl Nodes {
             if !buffers.requests.is_empty() {
                 if core.traces(Interest::Packets) {
                     for request in &buffers.requests {
-                        core.trace(node.trace(now, Happening::Request(request.clone())));
+                        core.trace_broker(now, node.session.client_id(), Said::Request(request));
                     }
                 }
                 let Buffers {
@@ -152,7 +152,7 @@ impl Nodes {
             let mut events = std::mem::take(&mut buffers.events);
             for event in events.drain(..) {
                 if core.traces(Interest::Packets) {
-                    core.trace(node.trace(now, Happening::Event(event.clone())));
+                    core.trace_broker(now, node.session.client_id(), Said::Event(&event));
                 }
                 node.act(now, core, buffers, |session, cx| {
                     session.handle_event(event, cx)
@@ -234,7 +234,7 @@ impl Node {
         (self.status, self.since) = (to, now);
         if core.traces(Interest::States) {
             let peer = self.binding.as_ref().map(|(peer, _)| peer.clone());
-            core.trace(self.trace(now, Happening::State { from, to, peer }));
+            core.trace(&self.trace(now, Happening::State { from, to, peer }));
         }
     }
 
@@ -295,7 +295,7 @@ impl Node {
         let troubles = journal.troubles().rev().take(fresh).cloned();
         let troubles: Vec<_> = troubles.collect();
         for (_, trouble) in troubles.into_iter().rev() {
-            core.trace(self.trace(now, Happening::Trouble(trouble)));
+            core.trace(&self.trace(now, Happening::Trouble(trouble)));
         }
     }
 }

@@ -3,13 +3,16 @@
 //! A view is made when somebody asks. A [`Trace`] is made when it happens, and only while somebody
 //! listens ([`Gateway::observe`]). Both are read by the shell; nothing in the core depends on them.
 
+mod scope;
 mod trace;
 mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use self::trace::Watch;
+pub(super) use self::scope::Watch;
+pub use self::scope::{Batch, ObserverId, Scope, Way};
+pub(super) use self::trace::Said;
 pub use self::trace::{Happening, Interest, Trace};
 pub use self::view::{BrokerView, LinkCounters, NodeSummary, NodeView};
 use super::admission::{Permit, Refused};
@@ -18,22 +21,31 @@ use super::{Address, Gateway, LinkId, Peer, Settings};
 use crate::session::Status;
 
 impl Gateway {
-    /// Says how much is to be traced from now on.
-    pub fn observe(&mut self, interest: Interest) {
-        self.core.watch.interest = interest;
-        if interest == Interest::Nothing {
-            self.core.watch.traces.clear();
-        }
+    /// Traces this much for a new observer from now on. Its traces are to be fetched by
+    /// [`take_batch`](Self::take_batch), or they are lost at a bound.
+    pub fn observe(&mut self, scope: Scope) -> ObserverId {
+        self.core.watch.add(scope)
     }
 
-    /// Returns the next trace. Fetch them all after every input, or they are lost at a bound.
-    pub fn poll_trace(&mut self) -> Option<Trace> {
-        self.core.watch.traces.pop_front()
+    /// Ends what [`observe`](Self::observe) began.
+    pub fn unobserve(&mut self, observer: ObserverId) {
+        self.core.watch.remove(observer);
+    }
+
+    /// Returns how many traces wait for an observer, and whether it has anything to hear at all.
+    pub fn waiting(&self, observer: ObserverId) -> Option<usize> {
+        let batch = self.core.watch.peek(observer)?;
+        (!batch.is_empty()).then_some(batch.traces.len())
+    }
+
+    /// Takes what an observer has to hear; empty when there is nothing.
+    pub fn take_batch(&mut self, observer: ObserverId) -> Batch {
+        self.core.watch.take(observer)
     }
 
     /// Returns how many traces were lost since the start because nobody fetched them.
     pub fn lost_traces(&self) -> u64 {
-        self.core.watch.lost
+        self.core.watch.lost()
     }
 
     /// Shows every node, in no particular order.
@@ -127,7 +139,7 @@ impl Gateway {
         let known = self.nodes.kick(now, client_id, &mut self.core);
         self.nodes.forget(now, client_id, &mut self.core);
         if self.core.traces(Interest::States) {
-            self.core.trace(Trace {
+            self.core.trace(&Trace {
                 at: now,
                 node: Some(client_id.into()),
                 link: None,

@@ -1,6 +1,5 @@
 //! What happens, told while somebody listens.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,13 +7,11 @@ use bytes::Bytes;
 
 use super::super::admission::RefusedReason;
 use super::super::{Core, LinkId, Peer, Target};
+use super::scope::{Glimpse, Way};
 use crate::session::{Direction, Status, Trouble};
 use crate::stats::Drop;
 use crate::upstream::{Event, Request};
 use crate::wire::MessageType;
-
-/// Traces kept for a shell that does not fetch them; further ones are counted and lost.
-const TRACES_MAX: usize = 16_384;
 
 /// How much is traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,49 +95,88 @@ impl Happening {
             | Self::Broker(_) => Interest::States,
         }
     }
-}
 
-/// Traces on their way out.
-#[derive(Debug, Default)]
-pub(in crate::gateway) struct Watch {
-    pub(super) interest: Interest,
-    pub(super) traces: VecDeque<Trace>,
-    pub(super) lost: u64,
+    /// Returns the type of a packet, or the name of the state a change leads to.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Packet { bytes, .. } => type_name(bytes),
+            Self::Request(request) => request.name(),
+            Self::Event(event) => event.name(),
+            Self::State { to, .. } => Some(to.name()),
+            Self::Broker(true) => Some("up"),
+            Self::Broker(false) => Some("down"),
+            Self::Trouble(_) | Self::Refused { .. } | Self::Forgotten | Self::Erased => None,
+        }
+    }
 }
 
 impl Core {
     /// Whether this is traced.
     pub(in crate::gateway) fn traces(&self, interest: Interest) -> bool {
-        self.watch.interest >= interest
+        self.watch.interest() >= interest
     }
 
     /// Notes what happened. To be called only if it [is traced](Self::traces).
-    pub(in crate::gateway) fn trace(&mut self, trace: Trace) {
-        if self.watch.traces.len() < TRACES_MAX {
-            self.watch.traces.push_back(trace);
-        } else {
-            self.watch.lost += 1;
-        }
+    pub(in crate::gateway) fn trace(&mut self, trace: &Trace) {
+        self.watch.tell(&Glimpse::of(trace), || trace.clone());
     }
 
+    /// Notes a packet in; it is copied only for those who want it.
     pub(in crate::gateway) fn trace_packet(
         &mut self,
         at: Instant,
-        direction: Direction,
         peer: &Peer,
-        node: Option<Arc<str>>,
-        bytes: Bytes,
+        node: Option<&Arc<str>>,
+        bytes: &[u8],
         dropped: Option<Drop>,
     ) {
-        self.trace(Trace {
+        let glimpse = Glimpse {
             at,
-            node,
+            interest: Interest::Packets,
+            node: node.map(|node| &**node),
+            link: Some(peer.link),
+            way: Some(Way::In),
+            kind: type_name(bytes),
+        };
+        self.watch.tell(&glimpse, || Trace {
+            at,
+            node: node.cloned(),
             link: Some(peer.link),
             what: Happening::Packet {
-                direction,
+                direction: Direction::In,
                 peer: Some(peer.clone()),
-                bytes,
+                bytes: Bytes::copy_from_slice(bytes),
                 dropped,
+            },
+        });
+    }
+
+    /// Notes what a session and its broker say to each other.
+    pub(in crate::gateway) fn trace_broker(
+        &mut self,
+        at: Instant,
+        node: &Arc<str>,
+        said: Said<'_>,
+    ) {
+        let (way, kind) = match said {
+            Said::Request(request) => (Way::Up, request.name()),
+            Said::Event(event) => (Way::Down, event.name()),
+        };
+        let glimpse = Glimpse {
+            at,
+            interest: Interest::Packets,
+            node: Some(node),
+            link: None,
+            way: Some(way),
+            kind,
+        };
+        self.watch.tell(&glimpse, || Trace {
+            at,
+            node: Some(node.clone()),
+            link: None,
+            what: match said {
+                Said::Request(request) => Happening::Request(request.clone()),
+                Said::Event(event) => Happening::Event(event.clone()),
             },
         });
     }
@@ -161,7 +197,15 @@ impl Core {
         if self.traces(Interest::Packets)
             && let Some(at) = self.now
         {
-            self.trace(Trace {
+            let glimpse = Glimpse {
+                at,
+                interest: Interest::Packets,
+                node: node.map(|node| &**node),
+                link: Some(link),
+                way: Some(Way::Out),
+                kind: type_name(bytes),
+            };
+            self.watch.tell(&glimpse, || Trace {
                 at,
                 node: node.cloned(),
                 link: Some(link),
@@ -174,4 +218,17 @@ impl Core {
             });
         }
     }
+}
+
+/// One word between a session and its broker.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) enum Said<'a> {
+    Request(&'a Request),
+    Event(&'a Event),
+}
+
+/// Returns the name of a datagram's type, also when the rest of it is no message.
+fn type_name(bytes: &[u8]) -> Option<&'static str> {
+    let name = MessageType::peek(bytes)?.name();
+    (!name.is_empty()).then_some(name)
 }

@@ -93,6 +93,51 @@ fn a_slow_reader_slows_nobody_and_is_told() {
     assert!(missed["missed"].as_u64().unwrap() > 0, "{missed}");
 }
 
+/// The page asks for no more than a person reads, and is told how much more there is.
+#[test]
+fn a_rate_is_kept_and_the_rest_is_counted() {
+    let mosquitto = Mosquitto::start();
+    let (gateway, http) = start(&mosquitto, "");
+    let mut node = Node::connected(gateway.address, "node");
+    let topic = node.register("up");
+    let mut events = http.events("?rate=5");
+    for _ in 0..30 {
+        node.publish(topic, QoS::AtLeastOnce, false, b"x");
+    }
+    let mut packets = 0;
+    let skipped = loop {
+        let event = events.next();
+        match event["event"].as_str() {
+            Some("missed") => break event,
+            _ => packets += 1,
+        }
+    };
+    // The first second's worth, and what is given back each tenth of a second.
+    assert!((5..100).contains(&packets), "{packets}");
+    assert!(
+        skipped["missed"].as_u64().unwrap() >= 120 - packets,
+        "{skipped}"
+    );
+    assert!(skipped["text"].as_str().unwrap().contains("over the rate"));
+}
+
+#[test]
+fn what_cannot_be_filtered_by_is_refused_with_what_can() {
+    let mosquitto = Mosquitto::start();
+    let (_gateway, http) = start(&mosquitto, "");
+    for (query, expected) in [
+        ("link=radio", "no link \\\"radio\\\"; there are: udp"),
+        ("direction=left", "direction: one of in, out"),
+        ("rate=-1", "rate"),
+    ] {
+        for path in ["/api/events", "/api/capture.pcap"] {
+            let (status, text) = http.text(&format!("{path}?{query}"));
+            assert_eq!(status, 400, "{text}");
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_capture_begins_like_a_pcap_and_holds_the_datagrams() {
     let mosquitto = Mosquitto::start();
