@@ -275,7 +275,8 @@ class Packets {
         .map(([value, text]) => el("option", { value }, text)));
     this.hex = el("input", { id: "f-hex", type: "checkbox", onchange: () => this.filter() });
     this.pause = el("button", { class: "act", "aria-pressed": "false", onclick: () => {
-      if (this.log.paused) this.log.open(); else this.log.pause();
+      this.log.paused = !this.log.paused;
+      this.log.open();
       this.pause.setAttribute("aria-pressed", this.log.paused);
       this.pause.textContent = this.log.paused ? "Go on" : "Pause";
     } }, "Pause");
@@ -294,7 +295,7 @@ class Packets {
     this.capture.href = `/api/capture.pcap?${new URLSearchParams(query)}`;
     if (this.hex.checked) query.hex = 1;
     this.log.query = query;
-    if (!this.log.paused) this.log.open();
+    this.log.open();
   }
 
   close() { this.log.close(); }

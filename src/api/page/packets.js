@@ -11,6 +11,7 @@ export class PacketLog {
   constructor(query) {
     this.query = query;
     this.rows = [];
+    this.paused = false;
     this.element = el("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Packets", "aria-live": "off" });
     this.spacer = el("div");
     this.element.append(this.spacer);
@@ -19,6 +20,8 @@ export class PacketLog {
 
   open() {
     this.close();
+    // What happens while it is paused is not heard: it would cost the gateway, too.
+    if (this.paused) return;
     this.source = new EventSource(`/api/events?${new URLSearchParams({ ...this.query, rate: RATE })}`);
     for (const name of ["packet", "broker", "state", "trouble", "refused", "forgotten", "uplink", "missed"]) {
       this.source.addEventListener(name, (message) => this.add(JSON.parse(message.data)));
@@ -30,9 +33,6 @@ export class PacketLog {
     this.source = undefined;
   }
 
-  // What happens meanwhile is not heard: it would cost the gateway, too.
-  pause() { this.close(); }
-  get paused() { return !this.source; }
 
   clear() {
     this.rows = [];
