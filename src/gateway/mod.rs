@@ -10,6 +10,7 @@ mod anonymous;
 mod directory;
 mod discovery;
 mod keep;
+mod load;
 mod nodes;
 mod observe;
 mod peer;
@@ -17,6 +18,7 @@ mod settings;
 mod strangers;
 
 pub use admission::{Refused, RefusedReason};
+pub use load::Load;
 pub use observe::{
     Batch, BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, ObserverId, Scope,
     Trace, Way,

@@ -166,7 +166,7 @@ pub struct SessionSettings {
     pub probe: bool,
     /// Messages sent in one wake-up at most (I-17).
     pub flush_max: usize,
-    /// Wake-ups in which a message may fail before it is dropped (I-17).
+    /// Wake-ups, or rounds of repetitions, in which a message may fail before it is dropped (I-17, I-24).
     pub delivery_attempts: u32,
     /// How long data of a disconnected or lost node with `CleanSession` 0 is kept.
     pub keep_disconnected: Duration,

@@ -32,7 +32,10 @@ impl Session {
                 });
                 self.resume_downlink(cx);
             }
-            State::Awake(_) => self.resume_downlink(cx),
+            State::Awake(_) => {
+                self.downlink.count_repeat(cx.link.retries);
+                self.resume_downlink(cx);
+            }
             State::Disconnected | State::Lost | State::Connecting(_) => cx.unexpected(),
         }
     }

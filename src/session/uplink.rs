@@ -66,6 +66,11 @@ impl Uplink {
             .count()
     }
 
+    /// Returns how many messages are known, finished ones included.
+    pub(super) fn len(&self) -> usize {
+        self.exchanges.len()
+    }
+
     /// Shows what is under way.
     pub(super) fn views(&self) -> impl Iterator<Item = UplinkView> {
         let under_way = self.exchanges.iter().filter(|exchange| !exchange.is_done());

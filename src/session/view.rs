@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::connect::Connecting;
 use super::{Session, State, Status};
-use crate::gateway::SessionSettings;
+use crate::gateway::{Load, SessionSettings};
 use crate::topics::Registration;
 use crate::wire::{MsgId, QoS, TopicId};
 
@@ -108,6 +108,22 @@ pub struct ExchangeView {
 }
 
 impl Session {
+    /// Returns how much the node makes this session hold.
+    pub fn load(&self) -> Load {
+        let (queued_qos0, queued_octets) = self.downlink.load();
+        Load {
+            client_id: self.client_id.clone(),
+            queued: self.downlink.queued() - queued_qos0,
+            queued_qos0,
+            queued_octets,
+            uplink: self.uplink.len(),
+            topics: self.registry.len(),
+            subscriptions: self.subscriptions.len(),
+            to_broker: 0,
+            from_broker: 0,
+        }
+    }
+
     /// Copies what there is to see, the first `most` of each list.
     pub fn view(&self, settings: &SessionSettings, most: usize) -> SessionView {
         let topics = self

@@ -268,7 +268,7 @@ fn qos2_cut_off_by_a_lost_node_is_repeated_with_its_id() {
         t.at(ms)
             .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 7, b"x"))]);
     }
-    t.at(40_000).sends([]);
+    t.at(40_000).sends([(A, PINGREQ)]).at(50_000).sends([]);
     t.node(A, connect("n", false)).sends([(A, CONNACK)]);
     t.broker("n", &[mqtt_dup(message)])
         .sends([(A, repeated(SHORT, QoS::ExactlyOnce, 7, b"x"))]);

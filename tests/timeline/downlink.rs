@@ -73,6 +73,16 @@ fn retain_is_copied() {
     })]);
 }
 
+/// Zephyr rejects it, but it is how a retained message is deleted.
+#[test]
+fn an_empty_message_is_delivered() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b""))
+        .sends([publish(A, Q1, 1, b"")]);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+}
+
 #[test]
 fn one_exchange_at_a_time_in_order() {
     let mut t = subscribed();
@@ -122,10 +132,57 @@ fn a_silent_node_is_asked_again_with_dup_then_lost() {
         t.due(10 + repeat * T_RETRY).at(10 + repeat * T_RETRY);
         t.sends([dup(publish(A, Q1, 1, b"x"))]);
     }
-    t.at(10 + (N_RETRY + 1) * T_RETRY)
+    t.at(10 + (N_RETRY + 1) * T_RETRY).sends([PINGREQ]);
+    t.at(10 + (N_RETRY + 2) * T_RETRY)
         .sends([])
         .asks([Request::Abandon])
         .is(Status::Lost);
+}
+
+#[test]
+fn without_probing_a_node_silent_to_the_end_is_lost() {
+    let mut t = subscribed();
+    t.settings.probe = false;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + repeat * T_RETRY)
+            .sends([dup(publish(A, Q1, 1, b"x"))]);
+    }
+    t.at(10 + (N_RETRY + 1) * T_RETRY)
+        .asks([Request::Abandon])
+        .is(Status::Lost);
+}
+
+/// A message that does not get through (too long for a radio behind the link, or a REGISTER for which
+/// Zephyr has no room) must not cost a quiet node its session: its broker would repeat the message at
+/// every new connection, and the node would be lost again and again.
+#[test]
+fn a_message_that_does_not_get_through_is_given_up_not_the_node() {
+    let mut t = subscribed();
+    t.settings.delivery_attempts = 2;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    let again = |t: &mut Timeline, from: u64| {
+        for repeat in 0..=N_RETRY {
+            if from + repeat > 0 {
+                t.at(10 + (from + repeat) * T_RETRY)
+                    .sends([dup(publish(A, Q1, 1, b"x"))]);
+            }
+        }
+    };
+    again(&mut t, 0);
+    t.at(40_010).sends([PINGREQ]);
+    t.at(40_500).node(Packet::PingResp);
+    again(&mut t, 5);
+    t.at(90_010).sends([PINGREQ]);
+    t.at(90_500).node(Packet::PingResp);
+    t.at(100_010)
+        .sends([])
+        .asks([discarded(7)])
+        .is(Status::Active);
 }
 
 #[test]
@@ -139,7 +196,8 @@ fn pubrel_is_repeated_without_dup() {
     for repeat in 1..=N_RETRY {
         t.at(20 + repeat * T_RETRY).sends([pubrel(7)]);
     }
-    t.at(20 + (N_RETRY + 1) * T_RETRY)
+    t.at(20 + (N_RETRY + 1) * T_RETRY).sends([PINGREQ]);
+    t.at(20 + (N_RETRY + 2) * T_RETRY)
         .asks([Request::Abandon])
         .is(Status::Lost);
 }
@@ -162,6 +220,7 @@ fn a_repeated_pubrec_gets_pubrel_again() {
 #[test]
 fn a_node_that_lives_but_does_not_answer_loses_the_topic_not_the_session() {
     let mut t = subscribed();
+    t.settings.delivery_attempts = 2;
     t.at(10)
         .broker(message("new", Q1, 7, b"x"))
         .sends([register(TopicId(3), 1, "new")]);
@@ -280,6 +339,19 @@ fn a_congested_register_is_repeated_more_and_more_slowly() {
         .asks([discarded(7)]);
     t.broker(message("new", Q1, 8, b"2"))
         .sends([register(TopicId(3), 2, "new")]);
+}
+
+/// The network doubled REGACK: the wait was doubled with it, and the message given up at half time.
+#[test]
+fn congestion_said_twice_counts_once() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    let full = regack(TopicId(3), 1, ReturnCode::Congestion);
+    t.node(full).node(full).due(10_010);
+    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(full).node(full).asks([]).due(30_010);
 }
 
 #[test]

@@ -267,6 +267,48 @@ fn a_register_silent_in_the_flush_is_repeated_at_the_next_wake_up() {
     t.sends([publish(Topic::Normal(new), Q0, 0, b"1"), Packet::PingResp]);
 }
 
+/// The answer was on its way when the node fell asleep. The gateway asked again when the congestion
+/// should be over: a sleeper.
+#[test]
+fn congestion_heard_late_wakes_nobody() {
+    let (mut t, a) = asleep();
+    let new = TopicId(a.octets().0 + 1);
+    t.at(2_000).broker(message("new", Q1, 7, b"1"));
+    t.at(3_000).node(WAKE).sends([register(new, 1, "new")]);
+    t.at(3_100).node(sleep(600)).sends([DISCONNECT]);
+    t.node(regack(new, 1, ReturnCode::Congestion))
+        .due(3_100 + 660_000);
+    t.at(300_000).node(WAKE).sends([register(new, 1, "new")]);
+}
+
+/// Zephyr says nothing to a REGISTER when its table is full. A sleeper that did so asked for its
+/// messages again and again, each time the count of repetitions began anew, and each message on the
+/// topic was tried at ten wake-ups: everything else waited for hours.
+#[test]
+fn a_topic_that_fails_at_every_wake_up_is_given_up() {
+    let (mut t, a) = asleep();
+    t.settings.delivery_attempts = 2;
+    let new = TopicId(a.octets().0 + 1);
+    t.at(2_000)
+        .broker(message("new", Q1, 7, b"1"))
+        .broker(message("new", Q1, 8, b"2"))
+        .broker(message("a", Q1, 9, b"3"));
+    let again = register(new, 1, "new");
+    for start in [3_000, 103_000] {
+        t.at(start).node(WAKE).sends([again]);
+        t.at(start + 5_000).node(WAKE).sends([again]);
+        for repeat in 1..N_RETRY {
+            t.at(start + 5_000 + repeat * T_RETRY).sends([again]);
+        }
+        t.at(start + 5_000 + N_RETRY * T_RETRY).is(Status::Asleep);
+    }
+    t.asks([discarded(7)]);
+    t.at(200_000)
+        .node(WAKE)
+        .asks([discarded(8)])
+        .sends([publish(a, Q1, 2, b"3")]);
+}
+
 #[test]
 fn a_message_that_fails_at_every_wake_up_is_dropped_in_the_end() {
     let (mut t, a) = asleep();

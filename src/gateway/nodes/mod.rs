@@ -68,6 +68,10 @@ impl Nodes {
         self.nodes.len()
     }
 
+    pub(super) fn wakeups(&self) -> usize {
+        self.wakeups.len()
+    }
+
     pub(super) fn status(&self, client_id: &str) -> Option<Status> {
         self.directory
             .find_client(client_id, &self.nodes)

@@ -34,11 +34,17 @@ impl Session {
                 self.registry.set(topic_id, Registration::Known);
                 self.end_exchange();
             }
+            ReturnCode::Congestion if exchange.backs_off => return,
             ReturnCode::Congestion => {
+                exchange.backs_off = true;
                 exchange.congested += 1;
-                if exchange.congested <= cx.link.retries {
-                    let wait = cx.link.retry * (1 << (exchange.congested - 1).min(16));
-                    self.downlink.retry_at = Some(cx.now + wait);
+                let congested = exchange.congested;
+                if congested <= cx.link.retries {
+                    // One that sleeps by now is asked when it wakes up.
+                    if matches!(self.state, State::Active { .. } | State::Awake(_)) {
+                        let wait = cx.link.retry * (1 << (congested - 1).min(16));
+                        self.downlink.retry_at = Some(cx.now + wait);
+                    }
                     return;
                 }
                 self.discard_head(Drop::Refused, cx);

@@ -53,13 +53,15 @@ struct Exchange {
     step: Step,
     /// Repetitions in this round.
     repeats: u32,
-    /// A second round is given to a node that is alive but does not answer this (I-24).
-    second_round: bool,
     /// When the round began.
     since: Instant,
     /// REGACK "congestion" came this often (I-12).
     congested: u32,
-    /// Wake-ups in which the node did not answer it (I-17).
+    /// It came since the last sending: however often it comes again, it counts once.
+    backs_off: bool,
+    /// The node was silent in this round, and is asked by PINGREQ whether it lives (I-24).
+    probed: bool,
+    /// Rounds or wake-ups in which the node lived but did not answer it (I-17, I-24).
     failures: u32,
 }
 
@@ -107,6 +109,11 @@ impl Downlink {
 
     pub(in crate::session) fn queued(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Returns how many messages of QoS 0 wait, and how many octets there are of all.
+    pub(super) fn load(&self) -> (usize, usize) {
+        self.queue.load()
     }
 
     /// Shows what waits.
@@ -157,6 +164,7 @@ impl Downlink {
         self.paused = false;
         if let Some(exchange) = &mut self.exchange {
             exchange.repeats = 0;
+            exchange.probed = false;
         }
     }
 
@@ -357,18 +365,20 @@ impl Session {
             msg_id,
             step,
             repeats: 0,
-            second_round: false,
+            probed: false,
             since: cx.now,
             congested: 0,
+            backs_off: false,
             failures: 0,
         });
     }
 
     /// Asks the node what it has to answer, and sets the clock.
     fn send_exchange(&mut self, repetition: Repetition, cx: &mut Context<'_>) {
-        let Some(exchange) = &self.downlink.exchange else {
+        let Some(exchange) = &mut self.downlink.exchange else {
             return;
         };
+        exchange.backs_off = false;
         let msg_id = exchange.msg_id;
         self.downlink.retry_at = Some(cx.now + cx.link.retry);
         if repetition == Repetition::Yes {

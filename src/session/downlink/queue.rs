@@ -125,6 +125,11 @@ impl Queue {
         self.messages.len()
     }
 
+    /// Returns how many messages are of QoS 0, and how many octets there are of all.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.qos0, self.messages.iter().map(Queued::octets).sum())
+    }
+
     pub(super) fn holds_topic(&self, topic: &str) -> bool {
         self.messages.iter().any(|message| &*message.topic == topic)
     }

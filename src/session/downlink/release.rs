@@ -131,7 +131,8 @@ impl Session {
         };
         exchange.step = Step::Releasing(delivery);
         exchange.repeats = 0;
-        exchange.second_round = false;
+        exchange.probed = false;
+        exchange.failures = 0;
         exchange.since = cx.now;
         if matches!(self.state, State::Active { .. } | State::Awake(_)) {
             self.send_exchange(Repetition::No, cx);

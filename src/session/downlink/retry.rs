@@ -1,8 +1,19 @@
 //! What a node does not answer [I-24].
 
-use super::{Repetition, Step};
+use super::{Downlink, Repetition, Step};
 use crate::session::{Context, Session, State};
 use crate::stats::Drop;
+use crate::wire::Packet;
+
+impl Downlink {
+    /// The node asks on, and so gets the pending message again: its round goes on, or else a node that
+    /// asks and never answers would be awake for ever.
+    pub(in crate::session) fn count_repeat(&mut self, retries: u32) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.repeats = (exchange.repeats + 1).min(retries);
+        }
+    }
+}
 
 impl Session {
     pub(in crate::session) fn handle_downlink_retry(&mut self, cx: &mut Context<'_>) {
@@ -23,19 +34,34 @@ impl Session {
             self.send_exchange(Repetition::Yes, cx);
             return;
         }
-        let alive = self.last_heard > exchange.since;
         if matches!(self.state, State::Awake(_)) {
             self.fail_flush(cx);
-        } else if !alive {
-            self.lose(cx);
-        } else if !exchange.second_round {
-            exchange.second_round = true;
-            exchange.repeats = 0;
-            exchange.since = cx.now;
-            self.send_exchange(Repetition::Yes, cx);
+        } else if self.last_heard > exchange.since {
+            self.fail_round(cx);
+        } else if cx.settings.probe && !exchange.probed {
+            exchange.probed = true;
+            self.downlink.retry_at = Some(cx.now + cx.link.retry);
+            cx.send(&Packet::PingReq { client_id: "" });
         } else {
-            self.give_up(cx);
+            self.lose(cx);
         }
+    }
+
+    /// The node was heard, but did not answer this: it is asked anew, a bounded number of times.
+    fn fail_round(&mut self, cx: &mut Context<'_>) {
+        let Some(exchange) = &mut self.downlink.exchange else {
+            return;
+        };
+        exchange.failures += 1;
+        if exchange.failures >= cx.settings.delivery_attempts {
+            self.give_up(cx);
+            self.pump(cx);
+            return;
+        }
+        exchange.repeats = 0;
+        exchange.probed = false;
+        exchange.since = cx.now;
+        self.send_exchange(Repetition::Yes, cx);
     }
 
     /// The node lives, but does not answer this: Zephyr does so when its topic table is full (I-12).
@@ -47,7 +73,6 @@ impl Session {
             Some((Step::Releasing(delivery), msg_id)) => self.complete(delivery, msg_id, cx),
             Some((Step::Received(_), _)) | None => {}
         }
-        self.pump(cx);
     }
 
     /// The node went silent in mid-flush: the message waits for its next wake-up (I-17).
@@ -55,14 +80,7 @@ impl Session {
         if let Some(exchange) = &mut self.downlink.exchange {
             exchange.failures += 1;
             if exchange.failures >= cx.settings.delivery_attempts {
-                let msg_id = exchange.msg_id;
-                match exchange.step {
-                    Step::Received(_) => {}
-                    Step::Releasing(delivery) => self.complete(delivery, msg_id, cx),
-                    Step::Registering(_) | Step::Publishing(_) => {
-                        self.discard_head(Drop::Undeliverable, cx);
-                    }
-                }
+                self.give_up(cx);
             }
         }
         self.fall_asleep(cx);

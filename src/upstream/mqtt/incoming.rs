@@ -78,6 +78,10 @@ pub(super) enum ReleaseArrival {
 }
 
 impl Incoming {
+    pub(super) fn len(&self) -> usize {
+        self.held.len() + self.recorded.len() + self.settled.len()
+    }
+
     /// The broker has a new session: whatever it wanted acknowledged is void.
     pub(super) fn forget(&mut self) {
         *self = Self {

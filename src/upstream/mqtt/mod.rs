@@ -141,6 +141,12 @@ impl Connection {
         self.phase == Phase::Idle
     }
 
+    /// Returns how many packets are kept until the broker answers them, and of how many of the broker's
+    /// something is remembered.
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.outgoing.len(), self.incoming.len())
+    }
+
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Instant> {
         let due = match self.phase {

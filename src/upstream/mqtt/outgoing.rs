@@ -105,6 +105,10 @@ pub(super) enum Resend {
 }
 
 impl Outgoing {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         (self.qos0, self.qos0_octets) = (0, 0);

@@ -6,7 +6,7 @@ use mqtt_sn_gateway::gateway::LinkId;
 use mqtt_sn_gateway::wire::{QoS, TopicId};
 
 use crate::broker::Mood;
-use crate::device::{Attack, Attacker, Deed, Interest, Plan, Season, Subject};
+use crate::device::{Attack, Attacker, Chore, Interest, Plan, Season, Subject};
 use crate::fleet::{Report, settings};
 use crate::link::Impairment;
 use crate::transcript::Transcript;
@@ -113,8 +113,8 @@ fn apply(world: &mut World, what: u8, how: u8) {
             world.schedule(now + Duration::from_secs(5), Act::CutAll);
         }
         8 => world.strike(pick % Attack::ALL.len()),
-        9 => world.upset(device, &Deed::Rebooted),
-        10 => world.upset(device, &Deed::Moved),
-        _ => world.dismiss(device),
+        9 => world.schedule(now, Act::Chore(device, Chore::Reboot)),
+        10 => world.schedule(now, Act::Chore(device, Chore::Move)),
+        _ => world.schedule(now, Act::Chore(device, Chore::Leave)),
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
-use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Network, Settings};
+use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Network, QosMinusOne, Settings};
 use mqtt_sn_gateway::links::framing::Framing;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
-use mqtt_sn_gateway::wire::{QoS, TopicId};
+use mqtt_sn_gateway::wire::{QoS, ReturnCode, TopicId};
 
 use crate::broker::Mood;
 use crate::cable::Trouble;
-use crate::device::{Attack, Attacker, Interest, Plan, Season, Subject};
+use crate::device::{Attack, Attacker, Interest, Plan, Season, Stance, Subject};
 use crate::link::Impairment;
 use crate::transcript::Transcript;
 use crate::violation::Violation;
@@ -41,8 +41,8 @@ pub struct Report {
     pub transcript: Transcript,
 }
 
-/// Returns the gateway's settings in the World: a UDP link with forwarders, a radio link for short
-/// messages, pre-defined topics 1 and 2.
+/// Returns the gateway's settings in the World: a UDP link with forwarders and QoS -1, a radio link for
+/// short messages, pre-defined topics 1 and 2, no store.
 pub fn settings() -> Settings {
     let mut predefined = Predefined::default();
     let topics = [(1, "predef/one"), (2, "predef/${client_id}")];
@@ -56,6 +56,11 @@ pub fn settings() -> Settings {
         links: vec![
             LinkSettings {
                 forwarders: vec![Network::Any],
+                qos_minus_one: Some(QosMinusOne {
+                    allow: vec![Network::Any],
+                    topics: None,
+                    named_topics: false,
+                }),
                 ..LinkSettings::udp("udp")
             },
             LinkSettings {
@@ -71,7 +76,12 @@ pub fn settings() -> Settings {
 /// Runs the fleet of a seed through lively and calm times to its end.
 pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
     let mut rng = Rng::with_seed(seed);
-    let mut world = World::new(settings(), seed);
+    let crashes = rng.u8(..3) == 0;
+    let settings = Settings {
+        keep_sessions: crashes && rng.u8(..4) != 0,
+        ..settings()
+    };
+    let mut world = World::new(settings, seed);
     world.transcript = transcript;
     let lively = Duration::from_secs(rng.u64(300..2_400));
     populate(&mut world, &mut rng, lively);
@@ -80,6 +90,9 @@ pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
     }
     if rng.u8(..3) == 0 {
         misbehave(&mut world, &mut rng, lively);
+    }
+    if crashes {
+        crash(&mut world, &mut rng, lively);
     }
     chatter(&mut world, &mut rng, lively);
     let outcome = live(&mut world, lively);
@@ -137,6 +150,11 @@ impl Report {
 
 fn live(world: &mut World, lively: Duration) -> Result<(), Violation> {
     world.run_for(lively)?;
+    live_on(world)
+}
+
+/// Calm, so that everything can be finished, then the end; both are checked.
+pub(crate) fn live_on(world: &mut World) -> Result<(), Violation> {
     world.schedule(world.now(), Act::Mood(Mood::default()));
     world.schedule(world.now(), Act::Weather(Impairment::PERFECT));
     world.enter(Season::Calm);
@@ -163,9 +181,18 @@ fn populate(world: &mut World, rng: &mut Rng, lively: Duration) {
 
 fn draw_plan(rng: &mut Rng, number: usize, lively: Duration) -> Plan {
     let client_id = format!("d{number}");
+    if rng.u8(..8) == 0 {
+        return draw_button(rng, &client_id);
+    }
     let behind_forwarder = rng.u8(..5) == 0;
     let sleeps = rng.u8(..3) == 0;
     let some = |rng: &mut Rng, one_in: u8| rng.u8(..one_in) == 0;
+    // A message that is too long for its link would be repeated for ever.
+    let too_long = some(rng, 8);
+    let mut subjects = draw_subjects(rng, &client_id);
+    if too_long {
+        subjects.retain(|(_, qos)| *qos == QoS::AtMostOnce);
+    }
     Plan {
         link: LinkId(u16::from(!behind_forwarder && some(rng, 5))),
         node: behind_forwarder.then(|| client_id.as_bytes().to_vec()),
@@ -173,9 +200,14 @@ fn draw_plan(rng: &mut Rng, number: usize, lively: Duration) -> Plan {
         keep_alive: [30, 60, 120, 300][rng.usize(..4)],
         will: rng.bool(),
         interests: draw_interests(rng, &client_id),
-        subjects: draw_subjects(rng, &client_id),
+        subjects,
         publish_every: (!some(rng, 4)).then(|| Duration::from_secs(rng.u64(2..90))),
-        payload: [0, 8, 40, 80][rng.usize(..4)],
+        payload: if too_long {
+            300
+        } else {
+            [0, 8, 40, 80][rng.usize(..4)]
+        },
+        stance: draw_stance(rng),
         sleep: sleeps.then(|| rng.u16(90..400)),
         roams: some(rng, 5),
         reboots: some(rng, 5),
@@ -186,6 +218,32 @@ fn draw_plan(rng: &mut Rng, number: usize, lively: Duration) -> Plan {
         dies_at: some(rng, 8).then(|| lively.mul_f64(0.2 + 0.7 * rng.f64())),
         starts_at: Duration::from_millis(rng.u64(..60_000)),
         ..Plan::idle(&client_id)
+    }
+}
+
+/// A node that never connects, on either link: the radio link takes no QoS -1.
+fn draw_button(rng: &mut Rng, client_id: &str) -> Plan {
+    let subjects = [
+        Subject::Predefined(TopicId(1), "predef/one".to_owned()),
+        Subject::Short(*b"sh"),
+    ];
+    Plan {
+        button: true,
+        link: LinkId(rng.u16(..2)),
+        subjects: subjects.map(|subject| (subject, QoS::MinusOne)).into(),
+        publish_every: Some(Duration::from_secs(rng.u64(2..90))),
+        stutters: rng.bool(),
+        ..Plan::idle(client_id)
+    }
+}
+
+fn draw_stance(rng: &mut Rng) -> Stance {
+    match rng.u8(..12) {
+        0 => Stance::Refuses(ReturnCode::Congestion),
+        1 => Stance::Refuses(ReturnCode::NotSupported),
+        2 => Stance::Refuses(ReturnCode::InvalidTopicId),
+        3 => Stance::Ignores,
+        _ => Stance::Takes,
     }
 }
 
@@ -235,7 +293,12 @@ fn chatter(world: &mut World, rng: &mut Rng, lively: Duration) {
             _ => format!("news/{}", rng.u8(..4)),
         };
         let retain = rng.u8(..10) == 0;
-        let act = Act::Publish(topic, LEVELS[rng.usize(..3)], retain, rng.usize(..60));
+        let size = if rng.u8(..12) == 0 {
+            rng.usize(60..400)
+        } else {
+            rng.usize(..60)
+        };
+        let act = Act::Publish(topic, LEVELS[rng.usize(..3)], retain, size);
         for _ in 0..[1, 1, 1, 30][rng.usize(..4)] {
             world.schedule(at, act.clone());
         }
@@ -285,6 +348,19 @@ fn misbehave(world: &mut World, rng: &mut Rng, lively: Duration) {
             world.schedule(until, Act::CutAll);
         }
         world.schedule(at, act);
+    }
+}
+
+/// The gateway dies now and then, sometimes twice in a row.
+fn crash(world: &mut World, rng: &mut Rng, lively: Duration) {
+    for _ in 0..rng.usize(1..4) {
+        let at = lively.mul_f64(rng.f64());
+        let pause = Duration::from_millis([0, 500, 20_000][rng.usize(..3)]);
+        world.schedule(at, Act::Crash(pause));
+        if rng.u8(..4) == 0 {
+            let again = at + pause + Duration::from_millis(rng.u64(1..3_000));
+            world.schedule(again, Act::Crash(pause));
+        }
     }
 }
 

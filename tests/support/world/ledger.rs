@@ -36,6 +36,8 @@ pub struct Message {
     pub origin: Option<String>,
     /// When it was published.
     pub sent_at: Duration,
+    /// Octets its payload was asked to have.
+    pub octets: usize,
     /// How often it reached the broker from the device that published it.
     pub arrivals: u32,
     /// How often the broker passed it on, also for those who replay it.
@@ -65,6 +67,7 @@ pub struct Receipt {
 /// All messages of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    foretold: BTreeSet<u32>,
     messages: Vec<Message>,
     open: BTreeMap<String, BTreeSet<MessageId>>,
     newest_delivered: BTreeMap<(String, String), MessageId>,
@@ -103,20 +106,27 @@ impl Ledger {
         qos: QoS,
         now: Duration,
     ) -> MessageId {
+        let number = self.messages.len() as u32;
         self.messages.push(Message {
             topic: topic.to_owned(),
             qos,
             origin: origin.map(str::to_owned),
             sent_at: now,
+            octets: 0,
             arrivals: 0,
             copies: 0,
             confirmed: Confirmed::Nothing,
             acknowledged: false,
-            forged: false,
+            forged: self.foretold.contains(&number),
             retained: false,
             receipts: BTreeMap::new(),
         });
-        MessageId(self.messages.len() as u32 - 1)
+        MessageId(number)
+    }
+
+    /// Somebody sent a message of this name before anybody had published it.
+    pub fn foretell(&mut self, id: MessageId) {
+        self.foretold.insert(id.0);
     }
 
     /// Returns a message; `None` for numbers no one has given.

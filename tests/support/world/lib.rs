@@ -30,10 +30,12 @@ mod cable;
 mod clock;
 mod device;
 mod drive;
+mod exchanges;
 mod fleet;
 mod ledger;
 mod link;
 mod observer;
+mod store;
 mod tcp;
 mod transcript;
 mod verdict;
@@ -44,10 +46,11 @@ pub use broker::{Broker, Mood};
 pub use cable::Trouble;
 pub use clock::{Agenda, Clock};
 pub use device::{
-    Attack, AttackOrigin, Attacker, Client, Deed, Device, Event, Identity, Interest, Plan, Season,
-    State, Subject, Testament,
+    Attack, AttackOrigin, Attacker, Chore, Client, Deed, Device, Event, Identity, Interest, Plan,
+    Season, Stance, State, Subject, Testament,
 };
 pub use drive::drive;
+pub use exchanges::{Fault, run_exchanges};
 pub use fleet::{Report, run_seed, run_serial_seed, settings};
 pub use ledger::{Confirmed, Ledger, Message, MessageId, Receipt};
 pub use link::{Direction, Impairment, damage};

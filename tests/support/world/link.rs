@@ -53,6 +53,7 @@ impl Impairment {
             loss: severity,
             duplicate: severity * rng.f64(),
             reorder: severity * rng.f64(),
+            mtu: if rng.u8(..4) == 0 { 250 } else { usize::MAX },
             ..Self::PERFECT
         }
     }

@@ -29,7 +29,8 @@ impl World {
         let rebooted = self.devices[index]
             .rebooted_at
             .is_some_and(|at| at >= sent_at);
-        if times > copies && qos == QoS::ExactlyOnce && !rebooted {
+        let survived = self.remembers_all_since(sent_at);
+        if times > copies && qos == QoS::ExactlyOnce && !rebooted && survived {
             let what = format!("the application got {id} {times} times");
             self.accuse(Rule::ExactlyOnce, Some(&client), what);
         }
@@ -64,10 +65,14 @@ impl World {
         if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
             message.copies += 1;
             // Somebody else replays it.
-            message.forged |= message
-                .origin
-                .as_deref()
-                .is_some_and(|origin| origin != client);
+            message.forged |= message.qos != QoS::MinusOne
+                && message
+                    .origin
+                    .as_deref()
+                    .is_some_and(|origin| origin != client);
+        }
+        if *client == *self.settings.name {
+            return self.check_anonymous(id, topic);
         }
         let Some(index) = self.clients.get(client).copied() else {
             return;
@@ -95,7 +100,8 @@ impl World {
         let placed = &self.devices[index];
         // With a clean session the broker forgets a half-done QoS 2 exchange when its connection breaks.
         let forgotten = placed.device.plan.clean && placed.upset_at.is_some_and(|at| at >= sent_at);
-        if times > 1 && qos == QoS::ExactlyOnce && !forgotten && !confused {
+        let survived = self.remembers_all_since(sent_at);
+        if times > 1 && qos == QoS::ExactlyOnce && !forgotten && !confused && survived {
             self.accuse(
                 Rule::ExactlyOnce,
                 Some(client),
@@ -111,6 +117,46 @@ impl World {
         }
     }
 
+    /// A message came on the gateway's own connection: QoS -1 [S 6.8].
+    fn check_anonymous(&mut self, id: Option<MessageId>, topic: &str) {
+        let Some(id) = id else {
+            return;
+        };
+        let besieged = !self.attackers.is_empty();
+        let Some(message) = self.ledger.message_mut(id) else {
+            if besieged {
+                self.ledger.foretell(id);
+            }
+            return;
+        };
+        let right = message.topic == topic && message.qos == QoS::MinusOne;
+        // An attacker may send what it overheard, or guessed, from an address that may.
+        message.forged |= besieged && !right;
+        message.arrivals += 1;
+        let origin = message.origin.clone();
+        let index = origin.as_ref().and_then(|origin| self.clients.get(origin));
+        let link = index.map(|index| usize::from(self.devices[*index].device.plan.link.0));
+        let allowed = link.is_some_and(|link| self.settings.links[link].qos_minus_one.is_some());
+        if !(right && allowed || besieged) {
+            let what = format!("came as QoS -1 on {topic}, against the rules or the topic");
+            self.accuse(Rule::Form, origin.as_deref(), what);
+        }
+    }
+
+    /// Whether no state of this time or later was lost in a crash of the gateway, which keeps none of an
+    /// exchange.
+    fn remembers_all_since(&self, time: Duration) -> bool {
+        self.crashed_at.is_none_or(|at| at < time)
+    }
+
+    /// Whether a message cannot travel on the link of a device [S 6.10].
+    fn is_too_large(&self, index: usize, octets: usize) -> bool {
+        let plan = &self.devices[index].device.plan;
+        let wrapped = plan.node.as_ref().map_or(0, |node| 3 + node.len());
+        let header = if octets + 7 > 255 { 9 } else { 7 };
+        header + octets + wrapped > self.settings.links[usize::from(plan.link.0)].max_message
+    }
+
     fn check_settled(&mut self, client: &str, id: MessageId) {
         self.ledger.settle(client, id);
         let Some(index) = self.clients.get(client).copied() else {
@@ -119,9 +165,11 @@ impl World {
         let Some(message) = self.ledger.message(id) else {
             return;
         };
-        let topic = message.topic.clone();
+        let (topic, octets) = (message.topic.clone(), message.octets);
         let placed = &self.devices[index];
-        if placed.device.victim || placed.device.dead {
+        let forged = message.forged;
+        if placed.device.victim || placed.device.dead || forged || self.is_too_large(index, octets)
+        {
             return;
         }
         let known = self
@@ -181,7 +229,7 @@ impl World {
         for index in 0..self.devices.len() {
             let placed = &self.devices[index];
             let client = placed.device.plan.client_id.clone();
-            if placed.device.victim {
+            if placed.device.victim || placed.device.plan.button {
                 continue;
             }
             if placed.device.dead {
@@ -211,7 +259,27 @@ impl World {
                 );
             }
         }
+        self.check_promises();
         self.verdict()
+    }
+
+    /// What a device was told is safe has reached the broker by now.
+    fn check_promises(&mut self) {
+        let lost = self.ledger.messages().find(|(_, message)| {
+            message.acknowledged && message.arrivals == 0 && message.copies == 0 && !message.forged
+        });
+        let Some((id, message)) = lost else {
+            return;
+        };
+        let origin = message.origin.clone();
+        let victim = origin
+            .as_ref()
+            .and_then(|origin| self.clients.get(origin))
+            .is_some_and(|index| self.devices[*index].device.victim);
+        if !victim {
+            let what = format!("{id} was acknowledged and never reached the broker");
+            self.accuse(Rule::Promise, origin.as_deref(), what);
+        }
     }
 
     fn check_testament(&mut self, index: usize) {

@@ -10,6 +10,8 @@ pub enum Rule {
     BrokerFirst,
     /// The broker is acknowledged only after the node has acknowledged.
     NodeFirst,
+    /// What a node was told is safe reaches the broker in the end.
+    Promise,
     /// QoS 2 reaches the broker and the node exactly once.
     ExactlyOnce,
     /// Messages of one topic arrive in order.

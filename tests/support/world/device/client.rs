@@ -70,6 +70,20 @@ pub struct Identity {
     pub retry: Duration,
     /// `N_RETRY`.
     pub retries: u32,
+    /// What it makes of a REGISTER.
+    pub stance: Stance,
+}
+
+/// What a client makes of the gateway's REGISTER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stance {
+    /// Takes the topic.
+    #[default]
+    Takes,
+    /// Answers with this code.
+    Refuses(ReturnCode),
+    /// Answers nothing, as Zephyr does when its table is full.
+    Ignores,
 }
 
 /// The client.

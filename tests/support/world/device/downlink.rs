@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
-use super::client::{Client, Event, State};
+use super::client::{Client, Event, Stance, State};
 use super::request::Slot;
 
 /// How long a late repetition of a finished QoS 2 exchange is still recognised. A broker may use the
@@ -34,8 +34,14 @@ impl Client {
             return;
         }
         self.stay_awake(now);
-        self.learn(topic_id, name);
-        let code = ReturnCode::Accepted;
+        let code = match self.identity.stance {
+            Stance::Takes => ReturnCode::Accepted,
+            Stance::Refuses(code) => code,
+            Stance::Ignores => return,
+        };
+        if code.is_accepted() {
+            self.learn(topic_id, name);
+        }
         self.say(
             now,
             Packet::RegAck {

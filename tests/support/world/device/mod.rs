@@ -15,8 +15,8 @@ use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, Topic};
 
 use crate::ledger::{Ledger, MessageId};
 pub use attacker::{Attack, Attacker, Origin as AttackOrigin};
-pub use client::{Client, Event, Identity, State};
-pub use plan::{Plan, Subject};
+pub use client::{Client, Event, Identity, Stance, State};
+pub use plan::{Chore, Plan, Subject};
 pub use request::{Interest, Testament};
 use request::{Slot, Uplink};
 
@@ -78,6 +78,8 @@ pub struct Device {
     habit_at: Duration,
     sleep_at: Option<Duration>,
     wake_at: Option<Duration>,
+    /// Sleeps once, as a chore, for this many seconds.
+    nap: Option<u16>,
     failed_wakes: u32,
 }
 
@@ -98,11 +100,12 @@ impl Device {
             deeds: VecDeque::new(),
             outbox: VecDeque::new(),
             subscribed: vec![false; plan.interests.len()],
-            connect_at: Some(plan.starts_at),
+            connect_at: (!plan.button).then_some(plan.starts_at),
             publish_at: first_publish,
             habit_at: plan.starts_at + Duration::from_secs(rng.u64(20..400)),
             sleep_at: None,
             wake_at: None,
+            nap: None,
             failed_wakes: 0,
             rng,
             plan,
@@ -147,7 +150,7 @@ impl Device {
         .min()
     }
 
-    /// Whether nothing it was asked to publish is left, and no request is open.
+    /// Whether nothing it was asked to publish is left, and no request is open but PINGREQ.
     pub fn is_done(&self) -> bool {
         self.dead || (self.outbox.is_empty() && self.client.is_settled())
     }
@@ -266,7 +269,7 @@ impl Device {
         };
         let message = ledger.publish(Some(&self.plan.client_id), &topic, qos, now);
         if let Some(message) = ledger.message_mut(message) {
-            message.forged = self.victim;
+            message.forged |= self.victim;
         }
         self.outbox.push_back(Outgoing {
             message,
@@ -290,13 +293,7 @@ impl Device {
             1 if self.plan.roams => self.deeds.push_back(Deed::Moved),
             2 if self.plan.leaves => self.dismiss(now),
             4 if self.plan.fickle => self.unsubscribe_one(now),
-            3 if self.plan.rewrites_will && self.may_rewrite_will() => {
-                let will = self.client.will.clone();
-                if let Some(mut will) = will {
-                    will.qos = QoS::AtLeastOnce;
-                    self.client.change_will(now, will);
-                }
-            }
+            3 if self.plan.rewrites_will => self.rewrite_will(now),
             _ => {}
         }
     }
@@ -308,21 +305,61 @@ impl Device {
         }
     }
 
-    fn may_rewrite_will(&self) -> bool {
-        self.client.state == State::Active && self.client.is_free(Slot::Will)
-    }
-
-    /// Does one thing now, whatever its plan says: reboots, or moves to a new address.
-    pub fn be_upset(&mut self, now: Duration, deed: &Deed) {
-        match deed {
-            Deed::Rebooted if !self.dead => self.reboot(now),
-            Deed::Moved => self.deeds.push_back(Deed::Moved),
-            Deed::Rebooted | Deed::Died | Deed::Got(..) => {}
+    fn rewrite_will(&mut self, now: Duration) {
+        let may = self.client.state == State::Active && self.client.is_free(Slot::Will);
+        if let Some(mut will) = self.client.will.clone().filter(|_| may) {
+            will.qos = match will.qos {
+                QoS::AtLeastOnce => QoS::ExactlyOnce,
+                QoS::MinusOne | QoS::AtMostOnce | QoS::ExactlyOnce => QoS::AtLeastOnce,
+            };
+            self.client.change_will(now, will);
         }
     }
 
-    /// Leaves by DISCONNECT, and comes back later.
-    pub fn dismiss(&mut self, now: Duration) {
+    /// Does one thing now, whatever its plan says, if its state allows it.
+    pub fn handle_chore(&mut self, now: Duration, chore: Chore, ledger: &mut Ledger) {
+        if self.dead {
+            return;
+        }
+        match chore {
+            Chore::Publish(subject, qos) => {
+                self.publish(now, subject, qos, ledger);
+            }
+            Chore::Resubscribe => self.unsubscribe_one(now),
+            Chore::RewriteWill => self.rewrite_will(now),
+            Chore::Sleep(seconds) => {
+                if self.client.state == State::Active && self.client.is_idle() {
+                    self.client.sleep(now, seconds);
+                    self.nap = Some(seconds);
+                }
+            }
+            Chore::Leave => self.dismiss(now),
+            Chore::Reboot => self.reboot(now),
+            Chore::Move => self.deeds.push_back(Deed::Moved),
+        }
+        self.pump(now, ledger);
+    }
+
+    /// Publishes what waits, without a connection.
+    fn press(&mut self, now: Duration) {
+        while let Some(outgoing) = self.outbox.pop_front() {
+            let topic = match outgoing.subject {
+                Subject::Predefined(id, _) => Topic::Predefined(id),
+                Subject::Short(octets) => Topic::Short(octets),
+                Subject::Name(_) => continue,
+            };
+            let uplink = Uplink {
+                message: outgoing.message,
+                topic,
+                qos: QoS::MinusOne,
+                retain: false,
+                payload: outgoing.payload,
+            };
+            self.client.publish(now, uplink);
+        }
+    }
+
+    fn dismiss(&mut self, now: Duration) {
         if self.client.state == State::Active {
             self.sleep_at = None;
             self.client.disconnect(now);
@@ -335,6 +372,7 @@ impl Device {
         self.subscribed.fill(false);
         self.sleep_at = None;
         self.wake_at = None;
+        self.nap = None;
         self.connect_at = Some(now + Duration::from_millis(self.rng.u64(100..20_000)));
         self.deeds.push_back(Deed::Rebooted);
     }
@@ -361,6 +399,9 @@ impl Device {
         if self.season == Season::Over {
             return;
         }
+        if self.plan.button {
+            self.press(now);
+        }
         if self.client.state == State::Active {
             self.subscribe_next(now);
             self.publish_next(now);
@@ -386,8 +427,12 @@ impl Device {
             Event::Lost | Event::Kicked | Event::Left => {
                 self.sleep_at = None;
                 self.wake_at = None;
+                self.nap = None;
                 let wait = Duration::from_millis(self.rng.u64(50..10_000));
                 self.connect_at = (self.season != Season::Over).then_some(now + wait);
+            }
+            Event::Flushed if self.nap.take().is_some() => {
+                self.connect_at = Some(now + Duration::from_secs(1));
             }
             Event::Asleep | Event::Flushed => {
                 self.failed_wakes = 0;
@@ -414,7 +459,7 @@ impl Device {
     }
 
     fn plan_wake(&mut self, now: Duration) {
-        if let Some(seconds) = self.plan.sleep {
+        if let Some(seconds) = self.plan.sleep.or(self.nap) {
             let share = 0.6 + 0.25 * self.rng.f64();
             self.wake_at = Some(now + Duration::from_secs(u64::from(seconds)).mul_f64(share));
         }
@@ -523,5 +568,6 @@ fn identity(plan: &Plan) -> Identity {
         node: plan.node.clone(),
         retry: Duration::from_secs(10),
         retries: 3,
+        stance: plan.stance,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mqtt_sn_gateway::gateway::LinkId;
 use mqtt_sn_gateway::wire::{QoS, TopicId};
 
-use super::Interest;
+use super::{Interest, Stance};
 
 /// A topic a device publishes on, and the way it names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub struct Plan {
     pub rewrites_will: bool,
     /// Unsubscribes now and then, and subscribes again.
     pub fickle: bool,
+    /// Never connects: publishes at QoS -1, by pre-defined ids and short names.
+    pub button: bool,
+    /// What it makes of a REGISTER.
+    pub stance: Stance,
     /// Vanishes for ever at this time.
     pub dies_at: Option<Duration>,
     /// When it is switched on.
@@ -82,8 +86,29 @@ impl Plan {
             leaves: false,
             rewrites_will: false,
             fickle: false,
+            button: false,
+            stance: Stance::Takes,
             dies_at: None,
             starts_at: Duration::ZERO,
         }
     }
+}
+
+/// Something a device does because the World says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Publishes.
+    Publish(Subject, QoS),
+    /// Ends its first subscription, and makes it again.
+    Resubscribe,
+    /// Changes its Will.
+    RewriteWill,
+    /// Goes to sleep for this many seconds, and wakes up when half of them have passed.
+    Sleep(u16),
+    /// Leaves by DISCONNECT, and comes back.
+    Leave,
+    /// Forgets everything.
+    Reboot,
+    /// Has a new address.
+    Move,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::LinkSettings;
+use mqtt_sn_gateway::gateway::{LinkId, Settings};
 use mqtt_sn_gateway::wire::{MsgId, QoS, ReturnCode};
 
 use super::name_of;
@@ -25,9 +25,34 @@ pub(super) struct Exchange {
     released: bool,
     last_sent: Duration,
     sendings: u32,
+    /// Over all rounds and wake-ups.
+    all_sendings: u32,
+    congested: u32,
     prompted: bool,
     heard: bool,
+    /// Sendings since the node was heard, whatever it said.
+    unheard: u32,
     suspended: bool,
+}
+
+/// How long the gateway asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    retry: Duration,
+    retries: u32,
+    attempts: u32,
+}
+
+impl Patience {
+    pub(super) fn on(link: LinkId, settings: &Settings) -> Self {
+        let attempts = settings.session.delivery_attempts;
+        let link = &settings.links[usize::from(link.0)];
+        Self {
+            retry: link.retry,
+            retries: link.retries,
+            attempts,
+        }
+    }
 }
 
 impl Exchange {
@@ -38,8 +63,11 @@ impl Exchange {
             released: false,
             last_sent: now,
             sendings: 1,
+            all_sendings: 1,
+            congested: 0,
             prompted: false,
             heard: false,
+            unheard: 1,
             suspended: false,
         }
     }
@@ -52,6 +80,7 @@ impl Exchange {
     /// The node sent something, whatever it is: it is not lost.
     pub(super) fn heard(&mut self) {
         self.heard = true;
+        self.unheard = 0;
     }
 
     /// The node sleeps, or is connected anew: the gateway may begin with another exchange next time.
@@ -78,13 +107,13 @@ impl Exchange {
         matches!(self.kind, Kind::Register(_)) && self.msg_id == msg_id
     }
 
-    /// Whether a PUBACK with this code says nothing: at QoS 2 the positive answer is PUBREC.
-    pub(super) fn awaits_pubrec(&self, code: ReturnCode) -> bool {
-        code.is_accepted() && matches!(self.kind, Kind::Publish(_, QoS::ExactlyOnce))
-    }
-
-    pub(super) fn is_publish(&self, msg_id: MsgId) -> bool {
-        matches!(self.kind, Kind::Publish(..)) && self.msg_id == msg_id && !self.released
+    /// Whether a PUBACK with this code ends the exchange; the positive answer at QoS 2 is PUBREC.
+    pub(super) fn is_answered_by(&self, msg_id: MsgId, code: ReturnCode) -> bool {
+        let Kind::Publish(_, qos) = self.kind else {
+            return false;
+        };
+        let concerned = self.msg_id == msg_id && !self.released;
+        concerned && !(code.is_accepted() && qos == QoS::ExactlyOnce)
     }
 
     pub(super) fn is_released(&self, msg_id: MsgId) -> bool {
@@ -99,6 +128,7 @@ impl Exchange {
         if !self.released {
             self.released = true;
             self.sendings = 0;
+            self.all_sendings = 0;
             self.last_sent = now;
         }
         self.prompted = true;
@@ -118,39 +148,54 @@ impl Exchange {
         &mut self,
         now: Duration,
         dup: bool,
-        link: &LinkSettings,
+        patience: Patience,
     ) -> Option<(Rule, String)> {
         let gap = now - self.last_sent;
         let first = self.sendings == 0;
         if std::mem::take(&mut self.prompted) {
             // An answer out of turn; whether the timer starts again with it is left open.
             self.sendings = 0;
-        } else if gap < link.retry && !first {
+        } else if gap < patience.retry && !first {
             let gap = gap.as_secs_f64();
             return Some((Rule::Retry, format!("repeated after {gap:.3} s")));
         }
         self.sendings += 1;
-        if gap >= link.retry || first {
+        self.all_sendings += 1;
+        if gap >= patience.retry || first {
             self.last_sent = now;
         }
         self.suspended = false;
-        if self.sendings > self.allowed(link) {
+        self.unheard += 1;
+        if self.sendings > self.allowed(patience) {
             return Some((Rule::Retry, format!("sent {} times", self.sendings)));
         }
         let publish = matches!(self.kind, Kind::Publish(..)) && !self.released;
         (publish && !dup).then(|| (Rule::Dup, "a repetition without DUP".to_owned()))
     }
 
-    /// Returns the exchange as a reason why no other may begin yet.
-    pub(super) fn may_be_left(&self, now: Duration, link: &LinkSettings) -> Option<&Self> {
-        let exhausted = self.sendings > link.retries && now >= self.last_sent + link.retry;
-        (!exhausted && !self.suspended).then_some(self)
+    /// The node has no room for the name it was offered, for the time being.
+    pub(super) fn congest(&mut self, msg_id: MsgId) {
+        self.congested += u32::from(self.is_register(msg_id));
     }
 
-    /// A node that is heard from meanwhile gets a second round (I-24).
-    fn allowed(&self, link: &LinkSettings) -> u32 {
-        let round = link.retries + 1;
-        if self.heard { 2 * round } else { round }
+    /// Returns the exchange as a reason why no other may begin yet.
+    pub(super) fn may_be_left(&self, now: Duration, patience: Patience) -> Option<&Self> {
+        let round = patience.retries + 1;
+        // At a sleeper each wake-up begins a round of its own.
+        let silent = self.sendings >= round || self.all_sendings >= 2 * round;
+        let exhausted = silent && now >= self.last_sent + patience.retry;
+        let full = self.congested > patience.retries;
+        (!exhausted && !full && !self.suspended).then_some(self)
+    }
+
+    /// A node that is heard from is asked in further rounds; in the last of them it may be silent (I-24).
+    fn allowed(&self, patience: Patience) -> u32 {
+        let round = patience.retries + 1;
+        if self.heard && self.unheard <= 2 * round {
+            patience.attempts * round
+        } else {
+            round
+        }
     }
 }
 

@@ -9,13 +9,13 @@ mod shadow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{Peer, Settings};
+use mqtt_sn_gateway::gateway::{LinkId, Peer, Settings};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic};
 
 use crate::broker::Mark;
 use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::{Rule, Violation};
-use exchange::Kind;
+use exchange::{Kind, Patience};
 use shadow::{Mode, Shadow};
 
 /// Watches the gateway's edge.
@@ -79,11 +79,11 @@ impl Observer {
     /// Whether the gateway may give up a message for a client: its exchange, or that of its topic, was
     /// repeated as often as it can be.
     pub fn may_drop(&self, now: Duration, client: &str, id: MessageId, topic: &str) -> bool {
-        let (Some(shadow), Some(link)) = (self.shadows.get(client), self.settings.links.first())
-        else {
+        let Some(shadow) = self.shadows.get(client) else {
             return true;
         };
-        shadow.may_drop(now, id, topic, link)
+        let patience = Patience::on(LinkId(0), &self.settings);
+        shadow.may_drop(now, id, topic, patience)
     }
 
     /// The gateway has read what the broker told it.
@@ -98,6 +98,18 @@ impl Observer {
                 self.granted.insert((client.clone(), filter.clone()));
             }
             Mark::Accepted(_) => {}
+        }
+    }
+
+    /// The gateway dies: what was under way is gone. Of a session it may come back as any that was kept.
+    pub fn on_crash(&mut self) {
+        self.handshakes.clear();
+        self.bound.clear();
+        self.granted.clear();
+        self.roaming = None;
+        let kept = self.settings.keep_sessions;
+        for shadow in self.shadows.values_mut() {
+            shadow.survive(kept);
         }
     }
 
@@ -233,7 +245,7 @@ impl Observer {
             return (!needs_none && !refuses)
                 .then(|| (Rule::Form, "sent to a peer without a session".to_owned()));
         };
-        let link = &self.settings.links[usize::from(peer.link.0)];
+        let patience = Patience::on(peer.link, &self.settings);
         match *packet {
             Packet::Register {
                 topic_id,
@@ -244,7 +256,7 @@ impl Observer {
                 .or_else(|| shadow.offer(topic_id, msg_id, topic_name))
                 .or_else(|| {
                     let kind = Kind::Register(topic_name.to_owned());
-                    shadow.exchange(self.now, kind, msg_id, false, link, ledger)
+                    shadow.exchange(self.now, kind, msg_id, false, patience, ledger)
                 }),
             Packet::RegAck {
                 topic_id,
@@ -258,11 +270,21 @@ impl Observer {
                     if publish.qos == QoS::AtMostOnce {
                         return None;
                     }
+                    if publish.retain && !publish.dup {
+                        shadow.forget_begun(publish.data);
+                    }
                     let kind = Kind::Publish(publish.data.to_vec(), publish.qos);
-                    shadow.exchange(self.now, kind, publish.msg_id, publish.dup, link, ledger)
+                    shadow.exchange(
+                        self.now,
+                        kind,
+                        publish.msg_id,
+                        publish.dup,
+                        patience,
+                        ledger,
+                    )
                 }),
             Packet::PubRel { msg_id } => {
-                shadow.exchange(self.now, Kind::Release, msg_id, false, link, ledger)
+                shadow.exchange(self.now, Kind::Release, msg_id, false, patience, ledger)
             }
             Packet::PubAck { msg_id, code, .. } if code.is_accepted() => {
                 let before = shadow.uplink_confirmed(msg_id, ledger);

@@ -1,12 +1,12 @@
 //! One session as the specification says it must be, seen from outside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{LinkSettings, Peer, Settings};
+use mqtt_sn_gateway::gateway::{Peer, Settings};
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
-use super::exchange::{Exchange, Kind};
+use super::exchange::{Exchange, Kind, Patience};
 use super::{name_of, plain_name};
 use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::Rule;
@@ -37,11 +37,14 @@ pub(super) struct Shadow {
     pub(super) peer: Option<Peer>,
     pub(super) mode: Mode,
     over: bool,
+    /// The gateway was restarted: it cannot know what it has sent of what the broker repeats.
+    inherited: bool,
     connected_at: Duration,
     heard_since_connect: bool,
     wants: Wish,
     pub(super) left_at: Option<Duration>,
-    hopeless: BTreeSet<String>,
+    /// Names whose messages the gateway may drop, and until when.
+    hopeless: BTreeMap<String, Duration>,
     told: BTreeMap<TopicId, String>,
     names: BTreeMap<TopicId, String>,
     offered: BTreeMap<MsgId, (TopicId, String)>,
@@ -59,11 +62,12 @@ impl Shadow {
             peer: None,
             mode: Mode::Active,
             over: false,
+            inherited: false,
             connected_at: Duration::ZERO,
             heard_since_connect: false,
             wants: Wish::Nothing,
             left_at: None,
-            hopeless: BTreeSet::new(),
+            hopeless: BTreeMap::new(),
             told: BTreeMap::new(),
             names: BTreeMap::new(),
             offered: BTreeMap::new(),
@@ -90,6 +94,10 @@ impl Shadow {
         } else if !resumed && !repeated {
             self.told.clear();
             self.offered.clear();
+            // An acknowledgement to the broker may still be on its way.
+            for until in self.hopeless.values_mut() {
+                *until = (*until).min(now + Duration::from_secs(60));
+            }
         }
         self.peer = Some(peer.clone());
         self.mode = Mode::Active;
@@ -98,10 +106,25 @@ impl Shadow {
         self.heard_since_connect = false;
         self.wants = Wish::Nothing;
         self.left_at = None;
-        self.hopeless.clear();
         self.prompt();
         if let Some(exchange) = &mut self.exchange {
             exchange.suspend();
+        }
+    }
+
+    /// The gateway was restarted. What was kept may be a little old: a session may be asleep that was not.
+    pub(super) fn survive(&mut self, kept: bool) {
+        let kept = kept.then(|| (std::mem::take(&mut self.names), self.left_at));
+        let uplink = std::mem::take(&mut self.uplink);
+        *self = Self::new(&self.client);
+        self.uplink = uplink;
+        self.over = true;
+        self.inherited = true;
+        if let Some((names, left_at)) = kept {
+            self.names = names;
+            self.left_at = left_at;
+            self.mode = Mode::Asleep;
+            self.over = false;
         }
     }
 
@@ -228,6 +251,18 @@ impl Shadow {
     }
 
     fn hear_regack(&mut self, msg_id: MsgId, code: ReturnCode) {
+        if !code.is_accepted()
+            && let Some((_, name)) = self.offered.get(&msg_id)
+        {
+            // I-12: messages on a name the node refuses are dropped.
+            self.hopeless.insert(name.clone(), Duration::MAX);
+        }
+        if code == ReturnCode::Congestion {
+            if let Some(exchange) = &mut self.exchange {
+                exchange.congest(msg_id);
+            }
+            return;
+        }
         let Some(_) = self
             .exchange
             .take_if(|exchange| exchange.is_register(msg_id))
@@ -251,7 +286,7 @@ impl Shadow {
         let is_running = self.exchange.is_some();
         let exchange = self
             .exchange
-            .take_if(|exchange| exchange.is_publish(msg_id) && !exchange.awaits_pubrec(code));
+            .take_if(|exchange| exchange.is_answered_by(msg_id, code));
         // A late copy of a rejection does not concern the message that is under way now.
         if code == ReturnCode::InvalidTopicId && (exchange.is_some() || !is_running) {
             self.told.remove(&topic_id);
@@ -370,25 +405,27 @@ impl Shadow {
         kind: Kind,
         msg_id: MsgId,
         dup: bool,
-        link: &LinkSettings,
+        patience: Patience,
         ledger: &mut Ledger,
     ) -> Verdict {
         if let Some(running) = &mut self.exchange {
             if running.is_same(&kind, msg_id) {
-                return running.repeat(now, dup, link);
+                return running.repeat(now, dup, patience);
             }
             if matches!(kind, Kind::Release) {
                 // An answer to a PUBREC that fits no exchange: it helps the node to finish.
                 return None;
             }
-            if let Some(verdict) = running.may_be_left(now, link) {
+            if let Some(verdict) = running.may_be_left(now, patience) {
                 return Some((Rule::OneExchange, format!("{verdict} is not finished")));
             }
             let payload = running.payload().to_vec();
-            self.hopeless.extend(running.topic().map(str::to_owned));
+            let topic = running.topic().map(str::to_owned);
+            self.hopeless
+                .extend(topic.map(|topic| (topic, Duration::MAX)));
             self.give_up(&payload, ledger);
         }
-        let verdict = self.dup_is_right(&kind, msg_id, dup);
+        let verdict = self.dup_is_right(&kind, msg_id, dup, ledger);
         if !matches!(kind, Kind::Release) {
             self.exchange = Some(Exchange::begin(now, kind, msg_id));
         }
@@ -401,23 +438,35 @@ impl Shadow {
         now: Duration,
         id: MessageId,
         topic: &str,
-        link: &LinkSettings,
+        patience: Patience,
     ) -> bool {
         let exhausted = self.exchange.as_ref().is_some_and(|exchange| {
             let concerned =
                 exchange.topic() == Some(topic) || MessageId::of(exchange.payload()) == Some(id);
-            concerned && exchange.may_be_left(now, link).is_none()
+            concerned && exchange.may_be_left(now, patience).is_none()
         });
-        exhausted || self.hopeless.contains(topic)
+        exhausted || self.hopeless.get(topic).is_some_and(|until| now <= *until)
     }
 
-    fn dup_is_right(&mut self, kind: &Kind, msg_id: MsgId, dup: bool) -> Verdict {
+    /// The message comes once more, as the retained one of its topic.
+    pub(super) fn forget_begun(&mut self, payload: &[u8]) {
+        self.begun.remove(payload);
+    }
+
+    fn dup_is_right(&mut self, kind: &Kind, msg_id: MsgId, dup: bool, ledger: &Ledger) -> Verdict {
         let Kind::Publish(payload, _) = kind else {
             return None;
         };
         let before = self.begun.insert(payload.clone(), msg_id);
+        let message = MessageId::of(payload).and_then(|id| ledger.message(id));
+        if message.is_some_and(|message| message.copies > 1) {
+            // At QoS 1 its author may publish it twice: who knows which one this is.
+            return None;
+        }
         match before {
-            None if dup => Some((Rule::Dup, "DUP on a first sending".to_owned())),
+            None if dup && !self.inherited => {
+                Some((Rule::Dup, "DUP on a first sending".to_owned()))
+            }
             Some(_) if !dup => Some((Rule::Dup, "a repetition without DUP".to_owned())),
             Some(before) if before != msg_id => Some((
                 Rule::Dup,

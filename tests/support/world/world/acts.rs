@@ -49,8 +49,9 @@ impl World {
             }
             Act::Publish(topic, qos, retain, size) => {
                 let id = self.ledger.publish(None, &topic, qos, now);
-                if retain && let Some(message) = self.ledger.message_mut(id) {
-                    message.retained = true;
+                if let Some(message) = self.ledger.message_mut(id) {
+                    message.retained = retain;
+                    message.octets = size;
                 }
                 self.note("-", &[], || format!("broker: {id} on {topic} at QoS {qos}"));
                 self.broker.publish(
@@ -76,6 +77,13 @@ impl World {
                     dongle.trouble.damage = impairment.corrupt;
                     dongle.trouble.noise = impairment.corrupt;
                 }
+            }
+            Act::Crash(pause) => self.crash(pause),
+            Act::Chore(index, chore) => {
+                self.devices[index]
+                    .device
+                    .handle_chore(now, chore, &mut self.ledger);
+                self.look_after(index);
             }
         }
         self.follow_broker();

@@ -31,6 +31,12 @@ impl World {
     pub(super) fn arrive_at_gateway(&mut self, from: &Peer, bytes: &[u8]) {
         let message = decode(bytes);
         let party = self.party(from);
+        if self.down {
+            self.note(&party, bytes, || {
+                "-> nobody: the gateway is down".to_owned()
+            });
+            return;
+        }
         self.note(&party, bytes, || match &message {
             Ok(message) => format!("-> {message}"),
             Err(error) => format!("-> {} octets: {error}", bytes.len()),
@@ -90,6 +96,17 @@ impl World {
             &message.packet,
             &mut self.ledger,
         );
+        let index = self.places.get(&receiver);
+        let device = index.map(|index| &self.devices[*index].device);
+        // An attacker may have asked for it in its name.
+        if let Some(device) = device.filter(|device| device.plan.button)
+            && self.attackers.is_empty()
+        {
+            let client = device.plan.client_id.clone();
+            let what = format!("{message} to a node that only publishes at QoS -1");
+            self.accuse(Rule::Form, Some(&client), what);
+            return;
+        }
         if self.dongles.contains_key(&to.link) {
             self.dongle_hears_host(&to, bytes);
         } else {

@@ -2,6 +2,8 @@
 
 mod acts;
 mod air;
+mod bounds;
+mod crash;
 mod dongles;
 mod upstream;
 
@@ -9,17 +11,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Output, Peer, Route, Settings};
+use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Peer, Route, Settings};
 use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
 use self::dongles::Dongle;
 use crate::broker::{Broker, Mood};
 use crate::clock::{Agenda, Clock};
-use crate::device::{Attacker, Deed, Device, Plan, Season};
+use crate::device::{Attacker, Chore, Device, Plan, Season};
 use crate::ledger::{Ledger, MessageId};
 use crate::link::{Direction, Impairment};
 use crate::observer::Observer;
+use crate::store::Store;
 use crate::tcp::{Piece, Tcp};
 use crate::transcript::Transcript;
 use crate::violation::{Rule, Violation};
@@ -46,6 +49,17 @@ pub enum Act {
     Strike(usize, Duration),
     /// Every link becomes like this.
     Weather(Impairment),
+    /// The gateway dies, and is back after this time with what its store kept.
+    Crash(Duration),
+    /// A device does something, whatever its plan says.
+    Chore(usize, Chore),
+}
+
+/// Something that happens at a step, not at a time.
+struct Trap {
+    step: u64,
+    act: Act,
+    later: Option<(Duration, Act)>,
 }
 
 #[derive(Debug)]
@@ -56,6 +70,8 @@ enum Happening {
     Device(usize),
     Stream(ConnId, Piece),
     Broker(ConnId),
+    Sync(u64),
+    Restart,
     Act(Act),
 }
 
@@ -104,12 +120,18 @@ pub struct World {
     pub(crate) devices: Vec<Placed>,
     pub(crate) clock: Clock,
     pub(crate) tcp: Tcp,
+    store: Store,
+    /// How many gateways there were before this one.
+    life: u64,
+    down: bool,
+    /// When the last of them died.
+    pub(crate) crashed_at: Option<Duration>,
     pub(crate) troubled_at: Option<Duration>,
     /// Until then garbage of the broker may have swallowed what it sent.
     pub(crate) confused_until: Duration,
     pub(crate) violations: Vec<Violation>,
     pub(crate) clients: BTreeMap<String, usize>,
-    attackers: Vec<(Attacker, Peer)>,
+    pub(crate) attackers: Vec<(Attacker, Peer)>,
     rng: Rng,
     agenda: Agenda<Happening>,
     places: BTreeMap<Peer, usize>,
@@ -120,6 +142,10 @@ pub struct World {
     pub(crate) wakes: u64,
     second: u64,
     steps: u64,
+    steps_taken: u64,
+    inputs: u64,
+    most_sessions: usize,
+    trap: Option<Trap>,
     season: Season,
 }
 
@@ -138,6 +164,10 @@ impl World {
             devices: Vec::new(),
             clock: Clock::start(),
             tcp: Tcp::default(),
+            store: Store::default(),
+            life: 0,
+            down: false,
+            crashed_at: None,
             troubled_at: None,
             confused_until: Duration::ZERO,
             violations: Vec::new(),
@@ -152,6 +182,10 @@ impl World {
             wakes: 0,
             second: 0,
             steps: 0,
+            steps_taken: 0,
+            inputs: 0,
+            most_sessions: 0,
+            trap: None,
             season: Season::Lively,
         }
     }
@@ -191,7 +225,11 @@ impl World {
             .as_ref()
             .and_then(|victim| self.clients.get(victim))
         {
-            self.devices[*index].device.victim = true;
+            // And so is whoever speaks by the same forwarder.
+            let address = self.devices[*index].peer.address.clone();
+            for placed in &mut self.devices {
+                placed.device.victim |= placed.peer.address == address;
+            }
         }
         let peer = self.new_peer(LinkId(0), None);
         self.attackers.push((attacker, peer));
@@ -214,23 +252,20 @@ impl World {
         id
     }
 
-    /// Has a device reboot or move.
-    pub(crate) fn upset(&mut self, index: usize, deed: &Deed) {
-        let now = self.now();
-        self.devices[index].device.be_upset(now, deed);
-        self.look_after(index);
-    }
-
-    /// Has a device leave by DISCONNECT.
-    pub(crate) fn dismiss(&mut self, index: usize) {
-        let now = self.now();
-        self.devices[index].device.dismiss(now);
-        self.look_after(index);
-    }
-
     /// Has something happen at a given time.
     pub fn schedule(&mut self, at: Duration, act: Act) {
         self.agenda.enter(at, Happening::Act(act));
+    }
+
+    /// Has something happen right before a step of the run, counted from 1, and something else so long
+    /// after it.
+    pub fn set_trap(&mut self, step: u64, act: Act, later: Option<(Duration, Act)>) {
+        self.trap = Some(Trap { step, act, later });
+    }
+
+    /// Returns how many steps were taken: things that happened, and wake-ups of the gateway.
+    pub fn steps_taken(&self) -> u64 {
+        self.steps_taken
     }
 
     /// Changes the season for all devices.
@@ -269,9 +304,9 @@ impl World {
             if !self.violations.is_empty() {
                 return Err(self.violations.remove(0));
             }
-            let wanted = self
-                .gateway
-                .poll_timeout()
+            let wanted = (!self.down)
+                .then(|| self.gateway.poll_timeout())
+                .flatten()
                 .map(|at| self.clock.since_start(at));
             let happens = self.agenda.next_at();
             let Some(next) = wanted
@@ -285,6 +320,9 @@ impl World {
             };
             self.clock.advance(next);
             self.count_step();
+            if self.spring_trap() {
+                continue;
+            }
             if happens.is_some_and(|at| at <= next) {
                 if let Some(happening) = self.agenda.pop() {
                     self.happen(happening);
@@ -293,6 +331,18 @@ impl World {
                 self.wake_gateway();
             }
         }
+    }
+
+    fn spring_trap(&mut self) -> bool {
+        self.steps_taken += 1;
+        let Some(trap) = self.trap.take_if(|trap| trap.step == self.steps_taken) else {
+            return false;
+        };
+        self.act(trap.act);
+        if let Some((pause, act)) = trap.later {
+            self.schedule(self.now() + pause, act);
+        }
+        true
     }
 
     fn collect_violations(&mut self) {
@@ -345,6 +395,9 @@ impl World {
     }
 
     fn feed(&mut self, input: Input<'_>) {
+        if self.down {
+            return;
+        }
         self.gateway.handle_input(self.clock.instant(), input);
         self.drain();
     }
@@ -352,11 +405,8 @@ impl World {
     fn drain(&mut self) {
         for _ in 0..OUTPUTS_MAX {
             match self.gateway.poll_output() {
-                None => return,
-                Some(Output::Datagram { to, bytes }) => self.downlink(to, &bytes),
-                Some(Output::Broker(request)) => self.request(request),
-                // The World keeps nothing over a restart.
-                Some(Output::Store(_)) => {}
+                None => return self.check_bounds(),
+                Some(output) => self.obey(output),
             }
         }
         self.accuse(Rule::Livelock, None, "endless outputs".to_owned());
@@ -373,6 +423,8 @@ impl World {
                 self.broker.wake(self.clock.now(), conn);
                 self.follow_broker();
             }
+            Happening::Sync(life) => self.sync(life),
+            Happening::Restart => self.restart(),
             Happening::Act(act) => self.act(act),
         }
     }

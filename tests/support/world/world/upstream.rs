@@ -8,10 +8,14 @@ use crate::broker::Effect;
 use crate::tcp::Piece;
 use crate::violation::Rule;
 
+/// Where the number of the gateway's life stands in the number of a connection, whose lower half counts
+/// from 1.
+const LIFE: u32 = 24;
+
 impl World {
     pub(super) fn request(&mut self, request: SocketRequest) {
         let now = self.now();
-        match request {
+        match self.outside(request) {
             SocketRequest::Open(conn) => match self.tcp.open(&mut self.rng, now, conn) {
                 Some(at) => self.agenda.enter(at, Happening::Stream(conn, Piece::Syn)),
                 None => self.accuse(
@@ -74,7 +78,7 @@ impl World {
                 self.broker.receive(now, conn, &octets);
             }
             Piece::Fin => self.broker.closed(now, conn),
-            Piece::Opened => self.feed(Input::Broker(SocketEvent::Opened(conn))),
+            Piece::Opened => self.feed(Input::Broker(SocketEvent::Opened(inside(conn)))),
             Piece::Down(octets, marks) => {
                 self.note("broker", &octets, || {
                     format!("<- connection {}: {}", conn.0, mqtt_text(&octets))
@@ -82,7 +86,7 @@ impl World {
                 for mark in marks {
                     self.observer.on_mark(&mark, &mut self.ledger);
                 }
-                self.feed(Input::Broker(SocketEvent::Received(conn, &octets)));
+                self.feed(Input::Broker(SocketEvent::Received(inside(conn), &octets)));
             }
             Piece::Closed { refused } => {
                 let reason = if refused {
@@ -93,10 +97,21 @@ impl World {
                 self.note("broker", &[], || {
                     format!("<- connection {} closed: {reason:?}", conn.0)
                 });
-                self.feed(Input::Broker(SocketEvent::Closed(conn, reason)));
+                self.feed(Input::Broker(SocketEvent::Closed(inside(conn), reason)));
             }
         }
         self.follow_broker();
+    }
+
+    /// Tells the connections of this gateway from those of the gateways before it.
+    fn outside(&self, request: SocketRequest) -> SocketRequest {
+        let life = |conn: ConnId| ConnId(conn.0 | self.life << LIFE);
+        match request {
+            SocketRequest::Open(conn) => SocketRequest::Open(life(conn)),
+            SocketRequest::Send(conn, octets) => SocketRequest::Send(life(conn), octets),
+            SocketRequest::Finish(conn) => SocketRequest::Finish(life(conn)),
+            SocketRequest::Abort(conn) => SocketRequest::Abort(life(conn)),
+        }
     }
 
     pub(super) fn follow_broker(&mut self) {
@@ -125,6 +140,10 @@ impl World {
             }
         }
     }
+}
+
+fn inside(conn: ConnId) -> ConnId {
+    ConnId(conn.0 & !(0xff << LIFE))
 }
 
 fn mqtt_text(octets: &[u8]) -> String {

@@ -1,0 +1,71 @@
+//! The gateway's process dies and another one starts, with what its store kept.
+
+use std::time::Duration;
+
+use mqtt_sn_gateway::gateway::{Gateway, Input, Output};
+use mqtt_sn_gateway::store::Op;
+
+use super::{Happening, World};
+use crate::tcp::Piece;
+
+impl World {
+    /// The gateway dies without a word; it is back after the pause.
+    pub(super) fn crash(&mut self, pause: Duration) {
+        if self.down {
+            return;
+        }
+        let now = self.now();
+        self.note("-", &[], || "the gateway dies".to_owned());
+        self.trouble();
+        self.down = true;
+        self.crashed_at = Some(now);
+        for conn in self.tcp.held() {
+            if let Some(at) = self.tcp.let_go(&mut self.rng, now, conn) {
+                self.agenda.enter(at, Happening::Stream(conn, Piece::Fin));
+            }
+        }
+        self.life += 1;
+        self.observer.on_crash();
+        self.agenda.enter(now + pause, Happening::Restart);
+    }
+
+    pub(super) fn restart(&mut self) {
+        let now = self.now();
+        let records = self.store.crash(&mut self.rng, now);
+        self.note("-", &[], || {
+            format!("the gateway starts with {} records", records.len())
+        });
+        self.down = false;
+        self.gateway = Gateway::new(self.settings.clone(), self.rng.u64(..));
+        self.gateway.restore(self.clock.instant(), records);
+        self.drain();
+        self.feed(Input::Timeout);
+    }
+
+    pub(super) fn keep(&mut self, op: Op) {
+        let now = self.now();
+        if let Some(at) = self.store.take(&mut self.rng, now, op) {
+            self.agenda.enter(at, Happening::Sync(self.life));
+        }
+    }
+
+    /// What the gateway gave its store is safe, unless that gateway is dead.
+    pub(super) fn sync(&mut self, life: u64) {
+        if life != self.life || self.down {
+            return;
+        }
+        let now = self.now();
+        for ticket in self.store.sync(now) {
+            self.feed(Input::Stored(ticket));
+        }
+    }
+
+    /// Does what the gateway wants done.
+    pub(super) fn obey(&mut self, output: Output) {
+        match output {
+            Output::Datagram { to, bytes } => self.downlink(to, &bytes),
+            Output::Broker(request) => self.request(request),
+            Output::Store(op) => self.keep(op),
+        }
+    }
+}
