@@ -10,6 +10,7 @@ mod identity;
 mod observe;
 mod restart;
 mod shared;
+mod states;
 mod strangers;
 mod support;
 mod upstream;

@@ -275,6 +275,19 @@ impl Bench {
         self
     }
 
+    /// Where packets went since the last look, and the names of these packets.
+    pub(crate) fn sent_names(&mut self) -> Vec<(String, String)> {
+        let datagrams = std::mem::take(&mut self.datagrams);
+        let name_of = |bytes: &[u8]| {
+            let text = wire::decode(bytes).expect("valid").to_string();
+            text.split(' ').next().unwrap_or_default().to_owned()
+        };
+        datagrams
+            .iter()
+            .map(|(to, bytes)| (name(to), name_of(bytes)))
+            .collect()
+    }
+
     /// What went to nodes does not matter.
     pub(crate) fn discard_sent(&mut self) {
         self.datagrams.clear();
