@@ -39,10 +39,12 @@ impl Session {
         (self.is_persistent(), self.is_asleep(), self.sleep_duration).hash(&mut hasher);
         (self.connect.keep_alive, self.uses_short_names).hash(&mut hasher);
         self.registry.len().hash(&mut hasher);
-        self.will.as_ref().map(Arc::as_ptr).hash(&mut hasher);
+        if let Some(will) = &self.will {
+            (&will.topic, &will.message, will.qos, will.retain).hash(&mut hasher);
+        }
         for subscription in &self.subscriptions {
-            subscription.filter.as_ptr().hash(&mut hasher);
-            (subscription.qos, subscription.by.octets()).hash(&mut hasher);
+            (&subscription.filter, subscription.qos).hash(&mut hasher);
+            subscription.by.octets().hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -1,0 +1,127 @@
+//! What does not fit: the link, the ring of QoS 0, the queue [I-16, I-29].
+
+use super::*;
+
+#[test]
+fn what_does_not_fit_the_link_is_dropped_and_completed() {
+    let mut t = subscribed();
+    t.link.max_message = 20;
+    t.at(10)
+        .broker(message("a", Q0, 0, b"12345678901234"))
+        .nothing_more();
+    t.broker(message("a", Q1, 7, b"12345678901234"))
+        .sends([])
+        .asks([discarded(7)]);
+    // Not even registered, if the message itself would not fit.
+    t.broker(message("new", Q1, 8, b"12345678901234"))
+        .sends([])
+        .asks([discarded(8)]);
+    t.broker(message("a/very/long/topic", Q1, 9, b"x"))
+        .sends([])
+        .asks([discarded(9)]);
+    assert_eq!(t.stats.drops[Drop::TooLarge], 4);
+    let fits = b"1234567890123";
+    t.broker(message("a", Q1, 10, fits))
+        .sends([publish(A, Q1, 1, fits)]);
+}
+
+#[test]
+fn behind_a_forwarder_the_header_counts() {
+    let mut t = subscribed();
+    t.node_id = Some(vec![1, 2]);
+    t.link.max_message = 20;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"123456789"))
+        .sends([])
+        .asks([discarded(7)]);
+}
+
+#[test]
+fn qos0_messages_that_wait_are_a_bounded_ring() {
+    let mut t = subscribed();
+    t.settings.queue_qos0 = 2;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"0"))
+        .sends([publish(A, Q1, 1, b"0")]);
+    for data in [b"1", b"2", b"3"] {
+        t.broker(message("a", Q0, 0, data));
+    }
+    assert_eq!(t.stats.drops[Drop::QueueFull], 1);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+    t.sends([publish(A, Q0, 0, b"2"), publish(A, Q0, 0, b"3")]);
+}
+
+/// Payloads up to 60,000 octets go through, also the first on a name the node does not know yet,
+/// which has to wait for its REGISTER. It was over the limit of the ring.
+#[test]
+fn a_large_qos0_message_waits_for_its_register() {
+    static LARGE: [u8; 60_000] = [b'x'; 60_000];
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, &LARGE))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ACCEPTED)).sends([publish(
+        Topic::Normal(TopicId(3)),
+        Q0,
+        0,
+        &LARGE,
+    )]);
+}
+
+#[test]
+fn the_ring_is_bounded_in_octets_too() {
+    let mut t = subscribed();
+    t.settings.queue_qos0_bytes = 10;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"0"))
+        .sends([publish(A, Q1, 1, b"0")]);
+    t.broker(message("a", Q0, 0, b"1234"))
+        .broker(message("a", Q0, 0, b"5678"));
+    t.broker(message("a", Q0, 0, b"9"))
+        .broker(message("a", Q0, 0, b"longer than all"));
+    assert_eq!(t.stats.drops[Drop::QueueFull], 3, "one always fits");
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+    t.sends([publish(A, Q0, 0, b"longer than all")]);
+}
+
+/// What does not fit stays with the broker, which repeats it on the next connection.
+#[test]
+fn a_full_queue_leaves_messages_with_the_broker() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    let topic = Topic::Normal(id);
+    t.settings.queue = 1;
+    t.broker(message("a", Q1, 7, b"1"))
+        .sends([publish(topic, Q1, 1, b"1")]);
+    t.broker(message("a", Q1, 8, b"2"))
+        .asks([Request::Postpone(delivery(8))]);
+    t.node(puback(topic, 1, ACCEPTED))
+        .asks([done(7), Request::Recall]);
+}
+
+#[test]
+fn a_full_queue_of_a_clean_session_drops() {
+    let mut t = subscribed();
+    t.settings.queue = 1;
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(A, Q1, 1, b"1")]);
+    t.broker(message("a", Q1, 8, b"2")).asks([discarded(8)]);
+    assert_eq!(t.stats.drops[Drop::Backlog], 1);
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+}
+
+#[test]
+fn a_reconnect_repeats_the_message_with_its_id() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    let topic = Topic::Normal(id);
+    t.broker(message("a", Q1, 7, b"1"))
+        .sends([publish(topic, Q1, 1, b"1")]);
+    t.at(100)
+        .connects(content(false, false, 600))
+        .sends([CONNACK, register(id, 2, "a")]);
+    t.node(regack(id, 2, ACCEPTED))
+        .sends([dup(publish(topic, Q1, 1, b"1"))]);
+    t.node(puback(topic, 1, ACCEPTED)).asks([done(7)]);
+}

@@ -1,0 +1,110 @@
+//! REGISTER before the first PUBLISH, and what the node says to it [I-12].
+
+use super::*;
+
+/// Paho publishes although the node rejected the REGISTER; EMQX loses a QoS 0 message to it.
+#[test]
+fn publish_waits_behind_its_register() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.broker(message("new", Q1, 7, b"2")).nothing_more();
+    let topic = Topic::Normal(TopicId(3));
+    t.at(20).node(regack(TopicId(3), 1, ACCEPTED));
+    t.sends([publish(topic, Q0, 0, b"1"), publish(topic, Q1, 2, b"2")]);
+    t.at(30).node(puback(topic, 2, ACCEPTED)).asks([done(7)]);
+}
+
+#[test]
+fn register_is_repeated_with_its_message_id() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.at(10 + T_RETRY).sends([register(TopicId(3), 1, "new")]);
+    t.at(10_050).node(regack(TopicId(3), 1, ACCEPTED));
+    t.sends([publish(Topic::Normal(TopicId(3)), Q0, 0, b"1")]);
+    // A second REGACK is nobody's.
+    t.node(regack(TopicId(3), 1, ACCEPTED)).nothing_more();
+}
+
+#[test]
+fn a_rejected_register_refuses_the_topic_and_keeps_the_wildcard() {
+    for code in [
+        ReturnCode::InvalidTopicId,
+        ReturnCode::NotSupported,
+        ReturnCode::Reserved(9),
+    ] {
+        let mut t = subscribed();
+        t.at(10)
+            .broker(message("new", Q1, 7, b"1"))
+            .sends([register(TopicId(3), 1, "new")]);
+        t.node(regack(TopicId(3), 1, code))
+            .sends([])
+            .asks([discarded(7)]);
+        t.broker(message("new", Q1, 8, b"2"))
+            .sends([])
+            .asks([discarded(8)]);
+        t.broker(message("other", Q0, 0, b"3"))
+            .sends([register(TopicId(4), 2, "other")]);
+        t.node(regack(TopicId(4), 2, ACCEPTED));
+        t.sends([publish(Topic::Normal(TopicId(4)), Q0, 0, b"3")]);
+    }
+}
+
+#[test]
+fn a_rejected_register_ends_a_subscription_of_just_that_name() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    t.at(5)
+        .connects(content(false, false, 600))
+        .sends([CONNACK]);
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([register(id, 1, "a")]);
+    t.node(regack(id, 1, ReturnCode::NotSupported)).sends([]);
+    t.asks([
+        Request::Unsubscribe {
+            id: RequestId(0),
+            filter: "a".into(),
+        },
+        discarded(7),
+    ]);
+}
+
+#[test]
+fn a_congested_register_is_repeated_more_and_more_slowly() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(10_010);
+    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(30_010);
+    t.at(30_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .due(70_010);
+    t.at(70_010).sends([register(TopicId(3), 1, "new")]);
+    // Then this message goes, and only this one.
+    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
+        .sends([])
+        .asks([discarded(7)]);
+    t.broker(message("new", Q1, 8, b"2"))
+        .sends([register(TopicId(3), 2, "new")]);
+}
+
+/// The network doubled REGACK: the wait was doubled with it, and the message given up at half time.
+#[test]
+fn congestion_said_twice_counts_once() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    let full = regack(TopicId(3), 1, ReturnCode::Congestion);
+    t.node(full).node(full).due(10_010);
+    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
+    t.node(full).node(full).asks([]).due(30_010);
+}
