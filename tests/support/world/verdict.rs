@@ -21,10 +21,12 @@ impl World {
         let Some(message) = self.ledger.message(id) else {
             return;
         };
-        if message.retained || self.devices[index].device.victim {
+        // An attacker may have sent it as QoS -1, under the topic of others, before its author did.
+        if message.retained || message.forged || self.devices[index].device.victim {
             return;
         }
-        let confused = self.now() < self.confused_until;
+        // What garbage swallowed comes again behind what it did not, to a sleeper much later.
+        let confused = message.sent_at < self.confused_until;
         let (sent_at, copies) = (message.sent_at, message.copies.max(1));
         let rebooted = self.devices[index]
             .rebooted_at

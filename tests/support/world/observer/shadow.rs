@@ -1,6 +1,6 @@
 //! One session as the specification says it must be, seen from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mqtt_sn_gateway::gateway::{Peer, Settings};
@@ -53,6 +53,9 @@ pub(super) struct Shadow {
     uplink: BTreeMap<MsgId, (Vec<u8>, QoS)>,
     exchange: Option<Exchange>,
     begun: BTreeMap<Vec<u8>, MsgId>,
+    /// Messages of QoS 1 the node has acknowledged. To a session that was lost meanwhile that says
+    /// nothing, and nobody outside knows: the broker repeats them, and the gateway may with DUP.
+    answered: BTreeSet<Vec<u8>>,
 }
 
 impl Shadow {
@@ -76,6 +79,7 @@ impl Shadow {
             uplink: BTreeMap::new(),
             exchange: None,
             begun: BTreeMap::new(),
+            answered: BTreeSet::new(),
         }
     }
 
@@ -299,6 +303,7 @@ impl Shadow {
             ReturnCode::Accepted => {
                 self.begun.remove(&payload);
                 self.confirm(&payload, ledger);
+                self.answered.insert(payload);
             }
             ReturnCode::Congestion => self.give_up(&payload, ledger),
             // The node did not take it: what is sent again is new to it.
@@ -464,7 +469,7 @@ impl Shadow {
             return None;
         }
         match before {
-            None if dup && !self.inherited => {
+            None if dup && !self.inherited && !self.answered.contains(payload) => {
                 Some((Rule::Dup, "DUP on a first sending".to_owned()))
             }
             Some(_) if !dup => Some((Rule::Dup, "a repetition without DUP".to_owned())),
