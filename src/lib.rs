@@ -53,7 +53,7 @@
 //! [`upstream::Request::Publish`]; the node's MQTT connection gives it a packet id and octets for the
 //! socket. The broker's PUBACK comes back as [`upstream::Event::Uplink`], and only then the session
 //! answers PUBACK. Downlink is the mirror image: **nobody is told that a message has arrived before
-//! the other side has said so.**
+//! the other side, or the disk for it, has said so.**
 //!
 //! Comments name sections of the MQTT-SN 1.2 specification as `[S 6.14]` and our readings of its
 //! holes as `I-17`; those are in docs/interpretations.md, and docs/conformance.md names the test

@@ -68,11 +68,13 @@ pub enum Drop {
     Refused,
     /// The node did not acknowledge it, again and again.
     Undeliverable,
+    /// It waited for the broker for longer than the store keeps it.
+    Expired,
 }
 
 impl Drop {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::ReservedType,
         Self::Oversize,
@@ -87,6 +89,7 @@ impl Drop {
         Self::TooLarge,
         Self::Refused,
         Self::Undeliverable,
+        Self::Expired,
     ];
 
     /// Returns the name metrics and programs know it by.
@@ -106,6 +109,7 @@ impl Drop {
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Undeliverable => "undeliverable",
+            Self::Expired => "expired",
         }
     }
 
@@ -126,6 +130,7 @@ impl Drop {
             Self::TooLarge => "does not fit the link",
             Self::Refused => "the node refused it",
             Self::Undeliverable => "the node did not acknowledge it, again and again",
+            Self::Expired => "the broker was away for longer than store.max_age",
         }
     }
 }

@@ -439,7 +439,28 @@ impl<'a> Explainer<'a> {
         self.advise("troubles", StepState::Notice, text, advice);
     }
 
+    /// Explains what waits for the broker in the store.
+    fn outbox(&mut self) {
+        let Some(queue) = self.owner.gateway.outbox() else {
+            return;
+        };
+        if queue.is_full && !queue.up {
+            let text =
+                "the store is full and the broker away: QoS 1 and 2 are answered with congestion";
+            let advice = "Start the broker, or raise store.max.".to_owned();
+            self.advise("store", StepState::Stuck, text, Some(advice));
+        } else if let Some(oldest) = queue.oldest {
+            let since = self.clock.time_of_day(oldest);
+            let count = queue.messages;
+            let text = format!(
+                "{count} messages of all nodes wait for the broker in the store, since {since}"
+            );
+            self.say("store", StepState::Notice, text);
+        }
+    }
+
     fn broker(&mut self, node: Option<&NodeView>) {
+        self.outbox();
         let broker = self.owner.gateway.broker();
         if !broker.up {
             let since = broker.since.map(|at| self.clock.time_of_day(at));

@@ -18,6 +18,7 @@ use crate::daemon::LinkState;
 use crate::gateway::LinkCounters;
 use crate::session::Status;
 use crate::stats::{Drop, Latency, Stats};
+use crate::upstream::outbox::OutboxView;
 use crate::wire::MessageType;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +29,7 @@ struct Snapshot {
     stats: Stats,
     nodes: [usize; Status::ALL.len()],
     queued_bytes: usize,
+    outbox: Option<OutboxView>,
     broker_up: bool,
     links: Vec<(String, LinkState, LinkCounters)>,
     lost_traces: u64,
@@ -46,6 +48,7 @@ pub(super) async fn metrics(Extracted(state): Extracted<State>) -> Result<Respon
             stats: gateway.stats().clone(),
             nodes: gateway.nodes_by_status(),
             queued_bytes: gateway.queued_bytes(),
+            outbox: gateway.outbox(),
             broker_up: gateway.broker().up,
             links: links
                 .map(|((name, state), counters)| (name, state, counters.clone()))
@@ -162,6 +165,14 @@ impl Collector for Snapshot {
             "Octets of messages that wait",
             self.queued_bytes as u64,
         )?;
+        if let Some(queue) = &self.outbox {
+            let help = "Messages that wait for the broker in the store";
+            w.gauge("uplink_queue_messages", help, queue.messages as u64)?;
+            let help = "Octets of messages that wait for the broker in the store";
+            w.gauge("uplink_queue_bytes", help, queue.octets as u64)?;
+            let help = "Whether the store takes no more";
+            w.gauge("uplink_queue_full", help, queue.is_full.into())?;
+        }
         w.counters(
             "uplink_messages",
             "Messages to the broker",

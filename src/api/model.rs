@@ -10,6 +10,7 @@ use crate::gateway::{LinkCounters, NodeSummary, NodeView, Settings};
 use crate::session::{Direction, SessionView};
 use crate::stats::{Drop, Latency, Stats};
 use crate::topics::Registration;
+use crate::upstream::outbox::OutboxView;
 use crate::wire::MessageType;
 
 #[derive(Debug, Serialize)]
@@ -24,6 +25,7 @@ pub(crate) struct Gateway {
     pub(crate) nodes_total: usize,
     pub(crate) nodes_max: usize,
     pub(crate) queued_bytes: usize,
+    pub(crate) uplink_queue: Option<UplinkQueue>,
     pub(crate) traffic: Traffic,
     pub(crate) latency: BTreeMap<&'static str, LatencySummary>,
     pub(crate) allow: Option<Vec<String>>,
@@ -31,6 +33,26 @@ pub(crate) struct Gateway {
     pub(crate) refused: Vec<Refused>,
     pub(crate) listeners: usize,
     pub(crate) token_needed: bool,
+}
+
+/// What waits for the broker in the store.
+#[derive(Debug, Serialize)]
+pub(crate) struct UplinkQueue {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) oldest: Option<f64>,
+    pub(crate) full: bool,
+}
+
+impl UplinkQueue {
+    pub(crate) fn new(queue: &OutboxView, clock: &Clock) -> Self {
+        Self {
+            messages: queue.messages,
+            bytes: queue.octets,
+            oldest: queue.oldest.map(|at| clock.unix(at)),
+            full: queue.is_full,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -239,6 +239,9 @@ async fn gateway(Extracted(state): Extracted<State>) -> Result<Json<model::Gatew
             nodes_total: gateway.sessions(),
             nodes_max: settings.limits.sessions,
             queued_bytes: gateway.queued_bytes(),
+            uplink_queue: gateway
+                .outbox()
+                .map(|queue| model::UplinkQueue::new(&queue, &clock)),
             traffic: model::Traffic::new(gateway.stats()),
             latency: model::latencies(gateway.stats()),
             allow: allow.map(|patterns| patterns.iter().map(ToString::to_string).collect()),

@@ -201,6 +201,7 @@ fn event_text(event: &BrokerEvent) -> String {
         BrokerEvent::Uplink { .. } | BrokerEvent::Unsubscribed { .. } => {
             event.name().unwrap_or_default().to_owned()
         }
+        BrokerEvent::NoRoom { .. } => "no room: the store is full".to_owned(),
         BrokerEvent::Subscribed { granted, .. } => match granted {
             Some(qos) => format!("SUBACK qos {qos}"),
             None => "SUBACK refused".to_owned(),

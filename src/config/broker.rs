@@ -9,7 +9,7 @@ use super::section::{Reader, Section};
 use super::value::{choice, duration, literal, number, size, socket_address, text, whole_seconds};
 use super::yaml::Node;
 use crate::broker::BrokerConfig;
-use crate::gateway::{Mode, UpstreamSettings};
+use crate::gateway::{Mode, Uplink, UpstreamSettings};
 use crate::topics::{Pattern, is_valid_name};
 use crate::upstream::shared::CONNECTIONS_MAX;
 
@@ -18,6 +18,10 @@ const MQTT_PORT: u16 = 1883;
 
 /// How nodes reach the broker, as it is written.
 pub(super) const MODES: [(&str, Mode); 2] = [("per-node", Mode::PerNode), ("shared", Mode::Shared)];
+
+/// Who acknowledges uplink, as it is written.
+pub(super) const UPLINKS: [(&str, Uplink); 2] =
+    [("broker", Uplink::Broker), ("store", Uplink::Store)];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -49,6 +53,7 @@ pub(super) fn read_broker(
     }
     let packet = size(128..=268_435_460);
     section.set("max_packet", &mut upstream.max_packet, packet);
+    section.set("uplink", &mut upstream.uplink, choice(&UPLINKS));
     section.set("mode", &mut upstream.mode, choice(&MODES));
     if let Some(node) = section.get("mode_for") {
         upstream.mode_for = read_mode_for(reader, node);

@@ -9,7 +9,7 @@ use super::broker::read_broker;
 use super::http::read_http;
 use super::link::read_links;
 use super::management::read_management;
-use super::problem::{ConfigError, Problem};
+use super::problem::{ConfigError, Place, Problem};
 use super::section::{Reader, Section};
 use super::store::read_store;
 use super::value::{
@@ -17,7 +17,7 @@ use super::value::{
 };
 use super::yaml::{Node, parse as parse_yaml};
 use super::{Config, LogConfig, LogFormat};
-use crate::gateway::{Limits, SessionSettings, Settings};
+use crate::gateway::{Limits, SessionSettings, Settings, Uplink};
 use crate::store::StoreConfig;
 use crate::topics::{Pattern, Predefined, is_valid_name};
 use crate::wire::TopicId;
@@ -53,7 +53,9 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     let shared = &mut settings.upstream.shared;
     shared.client_id = settings.name.clone();
     shared.status_topic = Some(format!("{}/status", settings.name).into());
+    let mut uplink = Place::START;
     if let Some(section) = file.section("broker") {
+        uplink = section.place("uplink");
         read_broker(reader, section, &mut config.broker, &mut settings.upstream);
     }
     if let Some(links) = file.get("links") {
@@ -71,8 +73,14 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
         settings.upstream.queue_qos0_bytes = settings.session.queue_qos0_bytes;
     }
     if let Some(store) = file.get("store") {
-        read_store(reader, store, &mut config.store);
+        let max_age = &mut settings.upstream.max_age;
+        read_store(reader, store, &mut config.store, max_age);
         settings.keep_sessions = matches!(config.store, StoreConfig::Disk(_));
+    }
+    if settings.upstream.uplink == Uplink::Store && config.store == StoreConfig::Memory {
+        let message = "broker: uplink: store acknowledges what is on disk: \
+            add store: {path: DIRECTORY}";
+        reader.report(Problem::new(uplink, message));
     }
     if let Some(node) = file.get("http") {
         read_http(reader, node, &mut config.http);

@@ -10,7 +10,12 @@ use super::yaml::Node;
 use crate::store::{DiskConfig, StoreConfig};
 
 /// Reads `memory`, or a directory and how it is used.
-pub(super) fn read_store(reader: &Reader<'_>, node: &Node, store: &mut StoreConfig) {
+pub(super) fn read_store(
+    reader: &Reader<'_>,
+    node: &Node,
+    store: &mut StoreConfig,
+    max_age: &mut Duration,
+) {
     if node.is_scalar() {
         match text(reader, node) {
             Ok(word) if word == "memory" => *store = StoreConfig::Memory,
@@ -33,6 +38,12 @@ pub(super) fn read_store(reader: &Reader<'_>, node: &Node, store: &mut StoreConf
     section.set("max", &mut disk.max, |reader, node| {
         size(1 << 20..=1 << 30)(reader, node).map(|octets| octets as u64)
     });
+    let day = Duration::from_secs(24 * 3600);
+    section.set(
+        "max_age",
+        max_age,
+        duration(Duration::from_secs(1)..=365 * day),
+    );
     section.set("required", &mut disk.required, truth);
     section.finish();
     if let Some(path) = path {

@@ -1,11 +1,12 @@
 //! A configuration in a few lines a person can check.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::value::{show_duration, show_size};
 use super::{Config, LinkConfig, LogFormat};
 use crate::broker::BrokerConfig;
-use crate::gateway::{LinkSettings, Mode, Takeover, UpstreamSettings};
+use crate::gateway::{LinkSettings, Mode, Takeover, Uplink, UpstreamSettings};
 use crate::links::serial::{Addressing, Flow, SerialConfig};
 use crate::links::udp::UdpConfig;
 use crate::management::ManagementConfig;
@@ -38,6 +39,13 @@ impl fmt::Display for Config {
         if settings.upstream.uses_shared() {
             write_mode(f, &settings.upstream)?;
         }
+        if settings.upstream.uplink == Uplink::Store {
+            writeln!(
+                f,
+                "uplink   QoS 1 and 2 acknowledged when in the store, published by {}-uplink",
+                settings.name
+            )?;
+        }
         for (link, config) in settings.links.iter().zip(&self.links) {
             write!(f, "link     {}: ", link.name)?;
             match config {
@@ -60,7 +68,7 @@ impl fmt::Display for Config {
         writeln!(f, ", at most {}", settings.limits.sessions)?;
         match &self.store {
             StoreConfig::Memory => writeln!(f, "store    memory")?,
-            StoreConfig::Disk(disk) => write_store(f, disk)?,
+            StoreConfig::Disk(disk) => write_store(f, disk, settings.upstream.max_age)?,
         }
         match &self.http {
             Some(http) => writeln!(f, "http     {http}")?,
@@ -161,14 +169,15 @@ fn write_management(
     writeln!(f)
 }
 
-fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig) -> fmt::Result {
+fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig, max_age: Duration) -> fmt::Result {
     let max = usize::try_from(disk.max).unwrap_or(usize::MAX);
     write!(
         f,
-        "store    {}, sync {}, at most {}",
+        "store    {}, sync {}, at most {} and {}",
         disk.path.display(),
         show_duration(disk.sync),
-        show_size(max)
+        show_size(max),
+        show_duration(max_age)
     )?;
     if disk.required {
         f.write_str(", required")?;

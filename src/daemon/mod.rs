@@ -33,7 +33,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::{BrokerConfig, Sockets};
 use crate::config::Config;
-use crate::gateway::{Batch, Gateway, Input, LinkId, Output, Scope, Target};
+use crate::gateway::{Batch, Gateway, Input, LinkId, Output, Scope, Target, Uplink};
 use crate::links::serial::{Heard, SerialEvent};
 use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
@@ -161,7 +161,17 @@ impl Daemon {
             now(),
         );
         let (store, records) = Store::open(&config.store)?;
-        let mut gateway = Gateway::new(config.settings.clone(), fastrand::u64(..));
+        let mut settings = config.settings.clone();
+        if matches!(store, Store::Memory(_)) {
+            // Nothing may be promised on its account.
+            settings.keep_sessions = false;
+            if std::mem::replace(&mut settings.upstream.uplink, Uplink::Broker) == Uplink::Store {
+                warn!(
+                    "broker.uplink: store needs it: messages are acknowledged by the broker instead"
+                );
+            }
+        }
+        let mut gateway = Gateway::new(settings, fastrand::u64(..));
         gateway.restore(now(), records);
         let daemon = Self {
             gateway,

@@ -75,6 +75,7 @@ impl Anonymous {
             payload,
             qos: QoS::AtMostOnce,
             retain: publish.retain,
+            repeated: false,
         };
         self.request(now, request, core);
     }

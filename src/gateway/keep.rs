@@ -74,6 +74,7 @@ impl Nodes {
             }
         }
         self.restore_owed(now, &records, core);
+        self.restore_outbox(now, &records, core);
     }
 }
 

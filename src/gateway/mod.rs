@@ -26,7 +26,7 @@ pub use observe::{
 pub use peer::{Address, LinkId, NodeId, Peer, Route, Target};
 pub use settings::{
     GwInfoTo, Limits, LinkSettings, Mode, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
-    SessionSettings, Settings, SharedSettings, Takeover, UpstreamSettings,
+    SessionSettings, Settings, SharedSettings, Takeover, Uplink, UpstreamSettings,
 };
 
 use std::collections::VecDeque;
@@ -46,6 +46,7 @@ use crate::session::{QueueBudget, Status};
 use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::mqtt::Connection;
+use crate::upstream::outbox::OutboxView;
 use crate::upstream::{SocketEvent, SocketRequest};
 use crate::wire::{self, DecodeError, Message, Packet, QoS, ReturnCode};
 
@@ -121,6 +122,8 @@ struct Core {
     scratch: Scratch,
     /// Number of the last connection to the broker.
     connections: u32,
+    /// Whether the store has no room for more.
+    store_full: bool,
     /// The time of the present input.
     now: Option<Instant>,
     /// What is counted a link, in the order of the settings.
@@ -148,6 +151,7 @@ impl Gateway {
                 outputs: VecDeque::new(),
                 scratch: Scratch::default(),
                 connections: 0,
+                store_full: false,
                 now: None,
                 links,
                 watch: Watch::default(),
@@ -174,7 +178,10 @@ impl Gateway {
             }
             Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
             Input::Stored(ticket) => self.nodes.handle_stored(now, ticket, &mut self.core),
-            Input::StoreFull(_) => {}
+            Input::StoreFull(is_full) => {
+                self.core.store_full = is_full;
+                self.nodes.handle_full(is_full);
+            }
             Input::Link(link, event) => self.handle_link(now, link, event),
             Input::Timeout => {
                 self.anonymous.handle_timeout(now, &mut self.core);
@@ -182,6 +189,7 @@ impl Gateway {
             }
         }
         self.nodes.tell_carried(now, &mut self.core);
+        self.nodes.tell_stored(now, &mut self.core);
         self.discovery.advertise(
             now,
             self.anonymous.reachable(now, &self.core),
@@ -245,6 +253,12 @@ impl Gateway {
     /// Returns the state of a node; `None` if its client id is not known.
     pub fn status(&self, client_id: &str) -> Option<Status> {
         self.nodes.status(client_id)
+    }
+
+    /// Shows the messages that wait for the broker in the store; `None` when the store does not take any.
+    pub fn outbox(&self) -> Option<OutboxView> {
+        let uses_store = self.core.settings.upstream.uplink == Uplink::Store;
+        uses_store.then(|| self.nodes.outbox())
     }
 
     /// Returns the octets of messages that wait for nodes.

@@ -205,12 +205,25 @@ pub struct UpstreamSettings {
     pub queue_qos0: usize,
     /// Topic names and payloads of these, in octets.
     pub queue_qos0_bytes: usize,
+    /// Whether a node's QoS 1 and 2 messages are acknowledged by the broker or by the store.
+    pub uplink: Uplink,
+    /// How long the store keeps a message that waits for the broker.
+    pub max_age: Duration,
     /// How nodes reach the broker.
     pub mode: Mode,
     /// How those of some client ids do; the first pattern that matches counts.
     pub mode_for: Vec<(Pattern, Mode)>,
     /// The connections of [`Mode::Shared`].
     pub shared: SharedSettings,
+}
+
+/// Who acknowledges what nodes publish at QoS 1 and 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// The broker: while it is away nothing is acknowledged.
+    Broker,
+    /// The gateway, when the message is safe in the store; it is published from there.
+    Store,
 }
 
 /// How a node reaches the broker.
@@ -347,6 +360,8 @@ impl Default for UpstreamSettings {
             backoff: (Duration::from_millis(200), Duration::from_secs(30)),
             credentials: None,
             max_packet: 256 * 1024,
+            uplink: Uplink::Broker,
+            max_age: Duration::from_secs(24 * 3600),
             mode: Mode::PerNode,
             mode_for: Vec::new(),
             shared: SharedSettings {

@@ -52,6 +52,7 @@ struct Stats {
     nodes: BTreeMap<&'static str, usize>,
     nodes_connected: usize,
     queued_bytes: usize,
+    uplink_queue: Option<model::UplinkQueue>,
     dropped: u64,
     rejected_connects: u64,
     broker_reconnects: u64,
@@ -148,6 +149,9 @@ pub(super) fn stats(owner: &Owner<'_>, started: Instant, counted: Counted) -> Va
             .iter()
             .sum(),
         queued_bytes: gateway.queued_bytes(),
+        uplink_queue: gateway
+            .outbox()
+            .map(|queue| model::UplinkQueue::new(&queue, &clock)),
         dropped: Drop::ALL.map(|reason| stats.drops[reason]).iter().sum(),
         rejected_connects: counted.rejected_connects,
         broker_reconnects: counted.broker_reconnects,

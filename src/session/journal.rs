@@ -72,6 +72,8 @@ pub enum Trouble {
     NoMsgId,
     /// PUBLISH while too many others wait for the broker.
     Window(usize),
+    /// PUBLISH while the broker is away and the store is full.
+    StoreFull,
     /// REGISTER of something that is no topic name, or of one too many.
     Register(Name),
     /// SUBSCRIBE the gateway refused.
@@ -201,6 +203,7 @@ impl Trouble {
                 }
                 .into(),
             ),
+            Self::StoreFull => Some("Start the broker, or raise store.max.".into()),
             Self::InvalidName(_)
             | Self::NoMsgId
             | Self::Window(_)
@@ -229,6 +232,9 @@ impl fmt::Display for Trouble {
             Self::Window(most) => write!(
                 f,
                 "PUBLISH while {most} others wait for the broker; answered 0x01 (congestion)"
+            ),
+            Self::StoreFull => f.write_str(
+                "PUBLISH while the broker is away and the store is full; answered 0x01 (congestion)",
             ),
             Self::Register(Name(name)) => write!(
                 f,

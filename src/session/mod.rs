@@ -288,6 +288,7 @@ impl Session {
             Event::Connected { session_present } => self.handle_connected(session_present, cx),
             Event::Refused(refusal) => self.handle_refused(refusal, cx),
             Event::Uplink { id, stage } => self.handle_uplink_stage(id, stage, cx),
+            Event::NoRoom { id } => self.handle_no_room(id, cx),
             Event::Subscribed { id, granted } => self.handle_subscribed(id, granted, cx),
             Event::Unsubscribed { id } => self.handle_unsubscribed(id, cx),
             Event::Message(inbound) => self.handle_message(inbound, cx),

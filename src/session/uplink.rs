@@ -177,6 +177,7 @@ impl Session {
             payload: Bytes::copy_from_slice(publish.data),
             qos: publish.qos,
             retain: publish.retain,
+            repeated: false,
         });
     }
 
@@ -271,6 +272,24 @@ impl Session {
             UplinkStage::Received => Packet::PubRec { msg_id },
             UplinkStage::Completed => Packet::PubComp { msg_id },
         });
+    }
+
+    /// The broker is away and the store is full: the node shall come again later.
+    pub(super) fn handle_no_room(&mut self, id: RequestId, cx: &mut Context<'_>) {
+        let Some(exchange) = self.uplink.by_request(id) else {
+            return;
+        };
+        let (topic_id, msg_id) = (exchange.topic_id, exchange.msg_id);
+        self.uplink.remove(id);
+        cx.note(Trouble::StoreFull);
+        if let Some(msg_id) = msg_id.filter(|_| !self.is_over()) {
+            cx.stats.rejections += 1;
+            cx.send(&Packet::PubAck {
+                topic_id,
+                msg_id,
+                code: ReturnCode::Congestion,
+            });
+        }
     }
 
     /// Whether this PUBLISH was here before; if so it has been answered (I-22).

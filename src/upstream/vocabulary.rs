@@ -26,6 +26,8 @@ pub enum Request {
         qos: QoS,
         /// Whether the broker shall retain it.
         retain: bool,
+        /// Whether the broker may have it already, under this `msg_id`.
+        repeated: bool,
     },
     /// The node has released its QoS 2 message: complete it.
     Release {
@@ -126,6 +128,11 @@ pub enum Event {
         id: RequestId,
         /// How far.
         stage: UplinkStage,
+    },
+    /// A PUBLISH of the node was not taken: there is no room to keep it.
+    NoRoom {
+        /// From the request.
+        id: RequestId,
     },
     /// The broker answered a SUBSCRIBE.
     Subscribed {
@@ -288,7 +295,7 @@ impl Event {
             Self::Unsubscribed { .. } => Some("UNSUBACK"),
             Self::Message(_) => Some("PUBLISH"),
             Self::Released(_) => Some("PUBREL"),
-            Self::Closed => None,
+            Self::NoRoom { .. } | Self::Closed => None,
         }
     }
 }

@@ -20,6 +20,7 @@ mod management;
 mod reload;
 mod sessions;
 mod shared;
+mod stored;
 mod uplink;
 
 /// Every quality of service, as nodes and as MQTT clients write it.

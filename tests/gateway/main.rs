@@ -8,6 +8,8 @@ mod discovery;
 mod forwarder;
 mod identity;
 mod observe;
+mod outage;
+mod outbox;
 mod restart;
 mod shared;
 mod states;

@@ -124,6 +124,8 @@ impl Bench {
         let mut bench = Self::with_broker(settings.clone(), self.broker);
         bench.gateway = Gateway::new(settings, 8);
         bench.connections.clear();
+        bench.connects.clear();
+        bench.mqtt.clear();
         let record = |(key, value): (&Bytes, &Bytes)| Record {
             key: key.clone(),
             value: value.clone(),
@@ -160,6 +162,21 @@ impl Bench {
             self.drain();
         }
         self
+    }
+
+    /// The store has no room (`true`), or has room again.
+    pub(crate) fn store_full(&mut self, is_full: bool) {
+        self.gateway
+            .handle_input(self.now, Input::StoreFull(is_full));
+        self.drain();
+    }
+
+    /// The client ids of open connections.
+    pub(crate) fn client_ids(&self) -> Vec<String> {
+        let connections = self.connections.values();
+        connections
+            .map(|connection| connection.client_id.clone())
+            .collect()
     }
 
     /// What went to the broker since the last look, CONNECTs left out.

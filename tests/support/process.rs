@@ -152,6 +152,14 @@ impl Gateway {
         Process::start(Self::command().arg(file), directory)
     }
 
+    /// Runs a command of the gateway in a directory, to its end.
+    pub(crate) fn run(directory: &Path, arguments: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-sn-gateway"));
+        command.current_dir(directory).args(arguments);
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+    }
+
     fn command() -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-sn-gateway"));
         command.arg("--config");

@@ -399,6 +399,7 @@ pub(crate) fn publish_request(
 ) -> Request {
     let payload = Bytes::from_static(data);
     Request::Publish {
+        repeated: false,
         id,
         msg_id: MsgId::NONE,
         topic: topic.into(),

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{compare, good, read};
 use crate::config::read::parse;
-use crate::gateway::Mode;
+use crate::gateway::{Mode, Uplink};
 use crate::wire::TopicId;
 
 #[test]
@@ -116,4 +117,29 @@ fn messages_show_no_password() {
         let shown = message.contains("hunter2") || message.contains("31337");
         assert!(!shown, "{message}");
     }
+}
+
+#[test]
+fn uplink_goes_to_a_store_on_disk() {
+    let config = good("broker: {uplink: store}\nstore: {path: s, max_age: 2d}");
+    let upstream = &config.settings.upstream;
+    assert_eq!(upstream.uplink, Uplink::Store);
+    assert_eq!(upstream.max_age, Duration::from_secs(2 * 24 * 3600));
+    assert!(
+        config.to_string().contains("uplink   QoS 1 and 2"),
+        "{config}"
+    );
+    for (text, place) in [
+        ("broker: {uplink: store}", ":1:18"),
+        ("store: memory\nbroker: {uplink: store}", ":2:18"),
+    ] {
+        let problem = read(text).expect_err(text).to_string();
+        assert!(
+            problem.contains("add store: {path: DIRECTORY}"),
+            "{problem}"
+        );
+        assert!(problem.contains(place), "{problem}");
+    }
+    let problem = read("broker: {uplink: disk}").expect_err("no such word");
+    assert!(problem.to_string().contains("broker"), "{problem}");
 }

@@ -19,7 +19,7 @@ use crate::api::HttpConfig;
 use crate::broker::BrokerConfig;
 use crate::gateway::{
     GwInfoTo, Limits, LinkSettings, Mode, Network, QosMinusOne, QosMinusOneTopic, RadioAddress,
-    SessionSettings, Settings, SharedSettings, Takeover, UpstreamSettings,
+    SessionSettings, Settings, SharedSettings, Takeover, Uplink, UpstreamSettings,
 };
 use crate::links::framing::Framing;
 use crate::links::serial::{Addressing, Budget, Device, Duty, Flow, PortSettings, SerialConfig};
@@ -109,6 +109,7 @@ broker:
   patience: 9s
   backoff: {first: 3s, longest: 4s}
   max_packet: 5KiB
+  uplink: store
   mode: shared
   mode_for: {"lamp-?": per-node, "sensor-*": shared}
   connections: 3
@@ -165,7 +166,7 @@ limits:
   queue: 18
   queue_qos0: 19
   queue_qos0_bytes: 20KiB
-store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, required: true}
+store: {path: /var/lib/gw, sync: 50ms, max: 2MiB, max_age: 2h, required: true}
 http: {listen: "0.0.0.0:8088", token: 0123456789abcdef}
 management: {topic: plant/gw7/, stats: never, homeassistant: true, commands: true}
 log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
@@ -276,6 +277,8 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                 },
                 queue_qos0: 19,
                 queue_qos0_bytes: 20 * 1024,
+                uplink: Uplink::Store,
+                max_age: Duration::from_secs(2 * 3600),
             },
             predefined: Arc::new(predefined),
             allowed_clients: Some(vec![Pattern::new("node1"), Pattern::new("sensor-*")]),

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::super::{Core, Output};
+use super::super::{Core, Output, Uplink};
 use super::Nodes;
-use crate::store::{Op, Record, Ticket};
+use crate::store::{Op, Record};
 use crate::upstream::SocketRequest;
-use crate::upstream::shared::{Context, NodeKey, Shared};
+use crate::upstream::shared::Shared;
+use crate::upstream::{Context, NodeKey};
 
 impl Nodes {
     /// Opens the shared connections if a node may need them.
@@ -14,6 +15,7 @@ impl Nodes {
         if core.settings.upstream.uses_shared() {
             self.with_shared(now, core, Shared::start);
         }
+        self.start_outbox(now, core);
     }
 
     /// Lets the policy act, then carries out what it wants of sockets and store.
@@ -24,7 +26,7 @@ impl Nodes {
         act: impl FnOnce(&mut Shared, &mut Context<'_>),
     ) {
         let (shared, buffers) = (&mut self.shared, &mut self.buffers);
-        core.with_shared(now, &mut buffers.sockets, |cx| act(shared, cx));
+        core.with_policy(now, &mut buffers.sockets, |cx| act(shared, cx));
         core.outputs
             .extend(buffers.sockets.drain(..).map(Output::Broker));
     }
@@ -35,7 +37,7 @@ impl Nodes {
         loop {
             let (shared, buffers) = (&mut self.shared, &mut self.buffers);
             let mut told = None;
-            core.with_shared(now, &mut buffers.sockets, |cx| told = shared.poll_event(cx));
+            core.with_policy(now, &mut buffers.sockets, |cx| told = shared.poll_event(cx));
             core.outputs
                 .extend(buffers.sockets.drain(..).map(Output::Broker));
             let Some((node, event)) = told else { return };
@@ -45,17 +47,6 @@ impl Nodes {
                 self.settle(now, key, core);
             }
         }
-    }
-
-    pub(in crate::gateway) fn handle_stored(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        core: &mut Core,
-    ) {
-        self.with_shared(now, core, |shared, cx| {
-            shared.handle_stored(ticket, cx);
-        });
     }
 
     /// Enters the subscriptions of a restored session.
@@ -103,7 +94,7 @@ impl Nodes {
             let key = directory.find_client(client_id, nodes)?;
             Some(NodeKey(key as u32))
         };
-        core.with_shared(now, &mut buffers.sockets, |cx| {
+        core.with_policy(now, &mut buffers.sockets, |cx| {
             shared.start(cx);
             shared.restore_owed(records.iter(), find, cx);
             shared.finish_restore(cx);
@@ -114,18 +105,24 @@ impl Nodes {
 }
 
 impl Core {
-    pub(in crate::gateway) fn with_shared(
+    /// Whether nodes need not notice that the broker is away: the store takes what they publish.
+    pub(in crate::gateway) fn stands_in(&self) -> bool {
+        self.settings.upstream.uplink == Uplink::Store && !self.store_full
+    }
+
+    pub(in crate::gateway) fn with_policy<T>(
         &mut self,
         now: Instant,
         sockets: &mut Vec<SocketRequest>,
-        act: impl FnOnce(&mut Context<'_>),
-    ) {
+        act: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
         let mut ops: Vec<Op> = Vec::new();
-        act(&mut Context {
+        let result = act(&mut Context {
             now,
             settings: &self.settings.upstream,
             queued_bytes: self.settings.limits.queued_bytes,
             keeps: self.settings.keep_sessions,
+            stands_in: self.stands_in(),
             stats: &mut self.stats,
             rng: &mut self.rng,
             serial: &mut self.connections,
@@ -134,5 +131,6 @@ impl Core {
             ops: &mut ops,
         });
         self.outputs.extend(ops.into_iter().map(Output::Store));
+        result
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrival;
 mod carried;
+mod stored;
 mod turn;
 
 use std::cmp::Reverse;
@@ -22,8 +23,10 @@ use super::observe::{Happening, Interest, Trace};
 use super::{Core, LinkId, Mode, Peer, Route};
 use crate::session::{Journal, Session, Status};
 use crate::topics::Predefined;
+use crate::upstream::NodeKey;
 use crate::upstream::mqtt::Connection;
-use crate::upstream::shared::{NodeKey, Shared};
+use crate::upstream::outbox::Outbox;
+use crate::upstream::shared::Shared;
 
 /// All nodes.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(super) struct Nodes {
     kept: BTreeSet<(Instant, usize)>,
     /// Carries the nodes that have no connection of their own.
     shared: Shared,
+    /// Takes what nodes publish into the store, if it is to go there.
+    outbox: Outbox,
     /// Reused from call to call.
     buffers: Buffers,
 }
@@ -125,6 +130,7 @@ impl Nodes {
             self.with_session(now, key, core, Session::shut_down);
         }
         self.with_shared(now, core, Shared::shut_down);
+        self.with_outbox(now, core, Outbox::shut_down);
     }
 
     pub(super) fn refresh_predefined(&mut self, predefined: &Predefined) {
@@ -142,6 +148,9 @@ impl Nodes {
         let node = &mut self.nodes[key];
         node.stored = Kept::Revision(session.revision());
         node.session = session;
+        if let Some(connection) = &mut node.connection {
+            connection.set_known();
+        }
         self.restore_carried(now, key, core);
         self.with_session(now, key, core, Session::resume);
     }

@@ -7,12 +7,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::observe::{Happening, Interest, Said};
-use super::super::{Core, Output, Target};
+use super::super::{Core, Output, Target, Uplink};
 use super::{Node, Nodes};
 use crate::session::{Context, Direction, Journal, Session, Status};
 use crate::upstream::mqtt::{self, Connection};
-use crate::upstream::shared::{NodeKey, Shared};
-use crate::upstream::{Event, Request, SocketEvent, SocketRequest};
+use crate::upstream::outbox::Outbox;
+use crate::upstream::shared::Shared;
+use crate::upstream::{Event, NodeKey, Request, SocketEvent, SocketRequest};
 use crate::wire::MessageType;
 
 #[derive(Debug, Default)]
@@ -33,6 +34,9 @@ impl Nodes {
         if Shared::owns(event.conn()) {
             return self.with_shared(now, core, |shared, cx| shared.handle_socket(event, cx));
         }
+        if Outbox::owns(event.conn()) {
+            return self.with_outbox(now, core, |outbox, cx| outbox.handle_socket(event, cx));
+        }
         let key = Connection::slot_of(event.conn()) as usize;
         let Some(node) = self.nodes.get_mut(key) else {
             return;
@@ -51,6 +55,10 @@ impl Nodes {
         let shared = self.shared.poll_timeout(&core.settings.upstream);
         if shared.is_some_and(|due| due <= now) {
             self.with_shared(now, core, Shared::handle_timeout);
+        }
+        let outbox = self.outbox.poll_timeout(&core.settings.upstream);
+        if outbox.is_some_and(|due| due <= now) {
+            self.with_outbox(now, core, Outbox::handle_timeout);
         }
         while let Some(&Reverse((at, key))) = self.wakeups.peek()
             && at <= now
@@ -74,7 +82,8 @@ impl Nodes {
     pub(in crate::gateway) fn poll_timeout(&self, core: &Core) -> Option<Instant> {
         let first = self.wakeups.peek().map(|Reverse((at, _))| *at);
         let shared = self.shared.poll_timeout(&core.settings.upstream);
-        first.into_iter().chain(shared).min()
+        let outbox = self.outbox.poll_timeout(&core.settings.upstream);
+        first.into_iter().chain(shared).chain(outbox).min()
     }
 
     fn wake(&mut self, now: Instant, key: usize, core: &mut Core) {
@@ -131,6 +140,14 @@ impl Nodes {
                     events,
                     ..
                 } = buffers;
+                if core.settings.upstream.uplink == Uplink::Store {
+                    let outbox = &mut self.outbox;
+                    core.with_policy(now, sockets, |cx| {
+                        let all = std::mem::take(requests).into_iter();
+                        let left = |request| outbox.handle_request(node.asker(key), request, cx);
+                        requests.extend(all.filter_map(left));
+                    });
+                }
                 if let Some(connection) = &mut node.connection {
                     core.with_mqtt(now, sockets, events, |cx| {
                         for request in requests.drain(..) {
@@ -139,7 +156,7 @@ impl Nodes {
                     });
                 } else {
                     let (shared, node) = (&mut self.shared, NodeKey(key as u32));
-                    core.with_shared(now, sockets, |cx| {
+                    core.with_policy(now, sockets, |cx| {
                         for request in requests.drain(..) {
                             shared.handle_request(node, request, cx);
                         }
@@ -331,6 +348,7 @@ impl Core {
         act(&mut mqtt::Context {
             now,
             settings: &self.settings.upstream,
+            stands_in: self.stands_in(),
             stats: &mut self.stats,
             rng: &mut self.rng,
             serial: &mut self.connections,

@@ -35,7 +35,7 @@ impl Connection {
         }
     }
 
-    fn give_up_after(&mut self, time: Duration, cx: &Context<'_>) {
+    pub(super) fn give_up_after(&mut self, time: Duration, cx: &Context<'_>) {
         self.give_up = (!self.permanent).then(|| cx.now + time);
     }
 
@@ -122,6 +122,7 @@ impl Connection {
     fn accept(&mut self, session_present: bool, conn: ConnId, cx: &mut Context<'_>) {
         self.phase = Phase::Up { conn };
         self.accepted = true;
+        self.known = true;
         self.give_up = None;
         self.up_since = cx.now;
         if session_present {
@@ -148,9 +149,21 @@ impl Connection {
                 self.attempts = 0;
             }
         }
+        if self.known && !self.accepted && !self.permanent && cx.stands_in {
+            self.stand_in(cx);
+        }
         let until = cx.now + self.backoff(cx);
         self.phase = Phase::BackingOff { until };
         self.stream.clear();
+    }
+
+    /// Accepts the node in the broker's place, as it was accepted before.
+    fn stand_in(&mut self, cx: &mut Context<'_>) {
+        self.accepted = true;
+        self.give_up_after(cx.settings.grace, cx);
+        let options = self.options.as_ref();
+        let session_present = options.is_some_and(|options| !options.clean_session);
+        cx.events.push(Event::Connected { session_present });
     }
 
     /// Doubles from attempt to attempt; the lower half is fixed, the upper random.

@@ -11,7 +11,7 @@ mod incoming;
 mod outgoing;
 mod stream;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::v4::{
     Disconnect, Packet, PingReq, PingResp, PubRel, Publish, Subscribe, Unsubscribe,
@@ -29,6 +29,8 @@ use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::wire::QoS;
 
+/// How often a node at least is told that the broker is lost, once it is to be told.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A connection that is shared holds as many messages of QoS 0 as those of this many nodes would.
 const SHARED_BY: usize = 256;
 
@@ -38,6 +40,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// Timeouts, credentials and limits.
     pub settings: &'a UpstreamSettings,
+    /// Whether a node the broker once accepted need not notice that the broker is away.
+    pub stands_in: bool,
     /// Counters.
     pub stats: &'a mut Stats,
     /// Source of jitter.
@@ -63,6 +67,8 @@ pub struct Connection {
     permanent: bool,
     /// Whether the broker accepted `options`: from then on a loss is repaired, not reported.
     accepted: bool,
+    /// Whether the broker has accepted this node before, with whatever options.
+    known: bool,
     /// When a connection that is not up is given up.
     give_up: Option<Instant>,
     attempts: u32,
@@ -101,6 +107,7 @@ impl Connection {
             options: None,
             permanent: false,
             accepted: false,
+            known: false,
             give_up: None,
             attempts: 0,
             congested: false,
@@ -119,6 +126,11 @@ impl Connection {
             permanent: true,
             ..Self::new(slot, now)
         }
+    }
+
+    /// Notes that the broker accepted the node before the gateway was started.
+    pub fn set_known(&mut self) {
+        self.known = true;
     }
 
     /// Returns the slot a connection id belongs to.
@@ -171,9 +183,11 @@ impl Connection {
                 payload,
                 qos,
                 retain,
+                repeated,
             } => {
                 let mut publish = Publish::from_bytes(&*topic, to_mqtt(qos), payload);
                 publish.retain = retain;
+                publish.dup = repeated;
                 cx.stats.uplink[qos.level() as usize & 0b11] += 1;
                 if qos > QoS::AtMostOnce {
                     let send = self.can_send();
@@ -282,6 +296,11 @@ impl Connection {
     /// Does what is due.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         if !self.is_up() && self.give_up.is_some_and(|give_up| give_up <= cx.now) {
+            if self.accepted && cx.stands_in {
+                // As long as the store has room; that is looked at again from time to time.
+                self.give_up_after(cx.settings.grace.max(LOOK_AGAIN), cx);
+                return self.handle_timeout(cx);
+            }
             let event = if self.accepted {
                 Event::Closed
             } else {

@@ -428,7 +428,7 @@ impl What {
                 publish,
                 stage: Stage::Publishing { .. },
             } => Packet::Publish(Publish {
-                dup,
+                dup: dup || publish.dup,
                 ..publish.clone()
             }),
             Self::Release
@@ -447,9 +447,10 @@ impl What {
 
     /// The broker forgot the session: a QoS 2 message it had not completed is published again.
     fn start_over(&mut self) {
-        let Self::Publish { stage, .. } = self else {
+        let Self::Publish { stage, publish } = self else {
             return;
         };
+        publish.dup = false;
         *stage = match *stage {
             Stage::Publishing { then } => Stage::Publishing { then },
             Stage::Received => Stage::Publishing { then: Then::Wait },

@@ -1,7 +1,7 @@
 //! The connections to the broker: opening, the state the broker has of them, and how they look.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -17,6 +17,9 @@ const ONLINE: &str = "online";
 /// What it says otherwise, by the gateway's own Will.
 pub(super) const OFFLINE: &str = "offline";
 
+/// How often at least is looked whether nodes are to be told of a lost broker.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// One shared connection.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -26,6 +29,8 @@ pub(super) struct Link {
     /// Since when it does not stand.
     down_since: Option<Instant>,
     up_since: Option<Instant>,
+    /// Its nodes need not notice before this.
+    patient_until: Option<Instant>,
     /// The grace time is over: its nodes were told, or are being told.
     given_up: bool,
     /// QoS 1 and 2 messages of nodes the broker has not answered, and their octets.
@@ -90,7 +95,7 @@ impl Link {
     fn grace_ends(&self, settings: &UpstreamSettings) -> Option<Instant> {
         let counts = self.stage == Stage::Ready && self.connection.was_up() && !self.given_up;
         let since = self.down_since.filter(|_| counts)?;
-        Some(since + settings.grace)
+        Some((since + settings.grace).max(self.patient_until.unwrap_or(since)))
     }
 
     fn options(&self, clean_session: bool) -> Request {
@@ -138,6 +143,7 @@ impl Shared {
             stage,
             down_since: Some(cx.now),
             up_since: None,
+            patient_until: None,
             given_up: false,
             unanswered: 0,
             waiting: Waiting::default(),
@@ -197,6 +203,11 @@ impl Shared {
         for (index, link) in self.links.iter_mut().enumerate() {
             let over = link.grace_ends(cx.settings);
             if over.is_some_and(|over| over <= cx.now) {
+                if cx.stands_in {
+                    let again = cx.settings.grace.max(LOOK_AGAIN);
+                    link.patient_until = Some(cx.now + again);
+                    continue;
+                }
                 tracing::warn!(
                     client_id = &*link.client_id,
                     "the broker is lost, nodes are told"

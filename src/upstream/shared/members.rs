@@ -166,7 +166,7 @@ impl Shared {
             .links
             .get(member.home)
             .is_some_and(super::Link::carries);
-        if carried {
+        if carried || session_present && cx.stands_in {
             self.accept(node, session_present);
         } else {
             let until = cx.now + cx.settings.patience;

@@ -32,12 +32,11 @@ use self::members::Members;
 use self::owed::Bodies;
 use self::router::Router;
 use self::subscriptions::Subscriptions;
-use super::{ConnId, Event, Request, SocketEvent, SocketRequest, UplinkStage, mqtt};
+use super::{ConnId, Event, Request, SocketEvent, UplinkStage, mqtt};
 use crate::gateway::UpstreamSettings;
-use crate::scratch::Scratch;
-use crate::stats::Stats;
-use crate::store::{Op, Ticket};
+use crate::store::Ticket;
 
+pub use super::policy::{Context, NodeKey};
 pub use links::LinkView;
 
 /// Events given out between two inputs, each with [`OCTETS`] of payload; a message for more nodes goes on
@@ -53,35 +52,6 @@ const EXTRA: usize = 8;
 pub const CONNECTIONS_MAX: usize = 32;
 /// Connection ids from this slot on are ours: for twice [`CONNECTIONS_MAX`] and the extra ones.
 const FIRST_SLOT: u32 = u32::MAX - 128;
-
-/// What the policy needs from its surroundings to act.
-pub struct Context<'a> {
-    /// The present.
-    pub now: Instant,
-    /// Timeouts, credentials and limits.
-    pub settings: &'a UpstreamSettings,
-    /// Most octets of messages that wait for nodes.
-    pub queued_bytes: usize,
-    /// Whether there is a store to keep messages in.
-    pub keeps: bool,
-    /// Counters.
-    pub stats: &'a mut Stats,
-    /// Source of jitter.
-    pub rng: &'a mut fastrand::Rng,
-    /// Makes connection ids unique.
-    pub serial: &'a mut u32,
-    /// Buffer the packets are written to before they are cut off.
-    pub scratch: &'a mut Scratch,
-    /// Receives what the sockets shall do.
-    pub sockets: &'a mut Vec<SocketRequest>,
-    /// Receives what the store shall do.
-    pub ops: &'a mut Vec<Op>,
-}
-
-/// Names a node towards the policy. The caller may use a key again after
-/// [`forget`](Shared::forget).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeKey(pub u32);
 
 /// The shared connections and everything they carry.
 #[derive(Debug, Default)]
@@ -281,22 +251,7 @@ impl Shared {
             Event::Message(inbound) => self.arrived(link, inbound, cx),
             Event::Released(delivery) => self.ask(link, Request::Complete(delivery), cx),
             // Our connections are permanent: they try again.
-            Event::Refused(_) | Event::Closed => {}
-        }
-    }
-}
-
-impl Context<'_> {
-    fn mqtt<'b>(&'b mut self, events: &'b mut Vec<Event>) -> mqtt::Context<'b> {
-        mqtt::Context {
-            now: self.now,
-            settings: self.settings,
-            stats: self.stats,
-            rng: self.rng,
-            serial: self.serial,
-            scratch: self.scratch,
-            sockets: self.sockets,
-            events,
+            Event::NoRoom { .. } | Event::Refused(_) | Event::Closed => {}
         }
     }
 }

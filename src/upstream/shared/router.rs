@@ -143,6 +143,7 @@ impl Shared {
             payload: message.message.clone(),
             qos: message.qos,
             retain: message.retain,
+            repeated: false,
         };
         self.ask(link, publish, cx);
     }
@@ -170,6 +171,7 @@ impl Shared {
             payload: message.payload,
             qos: message.qos,
             retain: message.retain,
+            repeated: false,
         };
         self.ask(home, publish, cx);
     }

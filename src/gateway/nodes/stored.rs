@@ -1,0 +1,92 @@
+//! Messages of nodes that go to the broker by way of the store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::{Core, Output, Uplink};
+use super::{Node, Nodes};
+use crate::store::{Record, Ticket};
+use crate::upstream::outbox::{Asker, Outbox, OutboxView};
+use crate::upstream::shared::Shared;
+use crate::upstream::{Context, NodeKey};
+
+impl Nodes {
+    /// Opens the connection of the uplink queue if there is one.
+    pub(super) fn start_outbox(&mut self, now: Instant, core: &mut Core) {
+        if core.settings.upstream.uplink == Uplink::Store {
+            self.with_outbox(now, core, Outbox::start);
+        }
+    }
+
+    /// Lets the queue act, then carries out what it wants of sockets and store.
+    pub(super) fn with_outbox<T>(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        act: impl FnOnce(&mut Outbox, &mut Context<'_>) -> T,
+    ) -> T {
+        let (outbox, buffers) = (&mut self.outbox, &mut self.buffers);
+        let result = core.with_policy(now, &mut buffers.sockets, |cx| act(outbox, cx));
+        core.outputs
+            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        result
+    }
+
+    pub(in crate::gateway) fn handle_stored(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        core: &mut Core,
+    ) {
+        let ours = self.with_outbox(now, core, |outbox, cx| outbox.handle_stored(ticket, cx));
+        if !ours {
+            self.with_shared(now, core, |shared: &mut Shared, cx| {
+                shared.handle_stored(ticket, cx);
+            });
+        }
+    }
+
+    pub(in crate::gateway) fn handle_full(&mut self, is_full: bool) {
+        self.outbox.handle_full(is_full);
+    }
+
+    /// Gives sessions the answers to what the queue took.
+    pub(in crate::gateway) fn tell_stored(&mut self, now: Instant, core: &mut Core) {
+        while let Some((asker, event)) = self.outbox.poll_event() {
+            let key = asker.node.0 as usize;
+            let node = self.nodes.get(key);
+            if node.is_some_and(|node| Arc::ptr_eq(node.session.client_id(), &asker.client_id)) {
+                self.buffers.events.push(event);
+                self.settle(now, key, core);
+            }
+        }
+    }
+
+    pub(in crate::gateway) fn outbox(&self) -> OutboxView {
+        self.outbox.view()
+    }
+
+    /// Takes up the queue of before a restart, also when nothing new goes there.
+    pub(in crate::gateway) fn restore_outbox(
+        &mut self,
+        now: Instant,
+        records: &[Record],
+        core: &mut Core,
+    ) {
+        self.with_outbox(now, core, |outbox, cx| {
+            outbox.restore(records.iter(), cx);
+            if !outbox.is_empty() {
+                outbox.start(cx);
+            }
+        });
+    }
+}
+
+impl Node {
+    pub(super) fn asker(&self, key: usize) -> Asker {
+        Asker {
+            node: NodeKey(key as u32),
+            client_id: self.session.client_id().clone(),
+        }
+    }
+}
