@@ -40,6 +40,7 @@ pub struct Sockets {
     /// Connections to open, oldest first.
     waiting: VecDeque<ConnId>,
     connecting: usize,
+    rate: Rate,
     /// When opening has taken too long, in order. An entry may outlive its connection.
     open_until: VecDeque<(Instant, ConnId)>,
     /// When the broker's close is no longer awaited, in order. An entry may outlive its connection.
@@ -68,6 +69,7 @@ impl Sockets {
         host: &str,
         port: u16,
         connect_timeout: Duration,
+        connect_rate: u32,
         registry: Registry,
         first: Token,
         now: Instant,
@@ -81,6 +83,7 @@ impl Sockets {
             connections: HashMap::default(),
             waiting: VecDeque::new(),
             connecting: 0,
+            rate: Rate::new(connect_rate, now),
             open_until: VecDeque::new(),
             linger_until: VecDeque::new(),
             readable: VecDeque::new(),
@@ -143,15 +146,20 @@ impl Sockets {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let open = self.open_until.front().map(|&(at, _)| at);
         let linger = self.linger_until.front().map(|&(at, _)| at);
-        open.into_iter().chain(linger).min()
+        let free = !self.waiting.is_empty() && self.connecting < CONNECTING_MAX;
+        let next = free.then(|| self.rate.next()).flatten();
+        open.into_iter().chain(linger).chain(next).min()
     }
 
     /// Gives up what has taken too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = pop_due(&mut self.open_until, now) {
             let phase = self.connections.get(&id).map(|connection| connection.phase);
-            if matches!(phase, Some(Phase::Waiting | Phase::Connecting)) {
-                self.give_up(id, &"no answer in time");
+            match phase {
+                Some(Phase::Connecting) => self.give_up(id, &"no answer in time"),
+                // Many want to connect, and not all have had their turn: that is no fault of the broker.
+                Some(Phase::Waiting) => self.close(id, CloseReason::Unreachable),
+                Some(Phase::Open | Phase::Finishing) | None => {}
             }
         }
         while let Some(id) = pop_due(&mut self.linger_until, now) {
@@ -250,6 +258,9 @@ impl Sockets {
                 return;
             };
             if self.resolver.addresses(now).is_empty() {
+                return;
+            }
+            if self.connections.contains_key(&id) && !self.rate.take(now) {
                 return;
             }
             if let Some(connection) = self.connections.get_mut(&id) {
@@ -416,6 +427,45 @@ impl Sockets {
                 .get(&id)
                 .is_some_and(|connection| connection.phase == Phase::Open),
         }
+    }
+}
+
+/// How many connects may begin: a second's worth at once, then one at a time.
+struct Rate {
+    per_second: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_second: u32, now: Instant) -> Self {
+        let per_second = f64::from(per_second.max(1));
+        Self {
+            per_second,
+            left: per_second,
+            at: now,
+        }
+    }
+
+    /// Takes one if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + since * self.per_second).min(self.per_second);
+        self.at = now;
+        let free = self.left >= 1.0;
+        if free {
+            self.left -= 1.0;
+        }
+        free
+    }
+
+    /// Returns when there is one again; `None` if there is one.
+    fn next(&self) -> Option<Instant> {
+        let missing = 1.0 - self.left;
+        (missing > 0.0).then(|| {
+            // A microsecond more than it takes: what is rounded down would be asked for in vain.
+            self.at + Duration::from_secs_f64(missing / self.per_second) + Duration::from_micros(1)
+        })
     }
 }
 

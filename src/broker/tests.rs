@@ -36,7 +36,7 @@ impl Bench {
     fn with_broker(listener: TcpListener, host: &str, port: u16) -> Self {
         let poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        let sockets = Sockets::new(host, port, PATIENCE, registry, Token(7), now());
+        let sockets = Sockets::new(host, port, PATIENCE, 1000, registry, Token(7), now());
         Self {
             poll,
             sockets,
@@ -190,6 +190,42 @@ async fn an_unknown_name_is_unreachable_and_asked_for_again() {
         bench.sockets.handle_resolved(now());
         assert_eq!(bench.event(), Seen::Closed(id, CloseReason::Unreachable));
     }
+}
+
+/// A fleet that comes back does not storm the broker.
+#[test]
+fn connects_are_begun_at_a_bounded_rate() {
+    let poll = Poll::new().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let start = now();
+    let mut sockets = Sockets::new("127.0.0.1", port, PATIENCE, 10, registry, Token(7), start);
+    for id in 0..60 {
+        sockets.handle_request(start, SocketRequest::Open(ConnId(id)));
+    }
+    let mut accepted = Vec::new();
+    let count = |accepted: &mut Vec<TcpStream>| {
+        while let Ok((stream, _)) = listener.accept() {
+            accepted.push(stream);
+        }
+        accepted.len()
+    };
+    assert_eq!(count(&mut accepted), 10, "a second's worth at once");
+    let due = sockets.poll_timeout().unwrap();
+    assert!(due > start + Duration::from_millis(99) && due < start + Duration::from_millis(102));
+    sockets.handle_timeout(due);
+    assert_eq!(count(&mut accepted), 11, "then one at a time");
+    sockets.handle_timeout(start + Duration::from_millis(600));
+    assert_eq!(count(&mut accepted), 16);
+    // Those that have not had their turn in time try again later.
+    sockets.handle_timeout(start + PATIENCE);
+    let mut closed = Vec::new();
+    while let Some(event) = sockets.poll_event() {
+        closed.push(event.conn().0);
+    }
+    assert!(closed.contains(&59) && closed.len() > 30, "{closed:?}");
 }
 
 #[test]

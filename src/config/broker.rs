@@ -44,6 +44,11 @@ pub(super) fn read_broker(
     section.set("keepalive", &mut upstream.keep_alive, keep_alive);
     let timeout = duration(Duration::from_millis(100)..=HOUR);
     section.set("connect_timeout", &mut upstream.connect_timeout, timeout);
+    section.set(
+        "connect_rate",
+        &mut upstream.connect_rate,
+        number(1..=100_000),
+    );
     let patience = duration(Duration::ZERO..=HOUR);
     section.set("patience", &mut upstream.patience, patience);
     let grace = duration(Duration::ZERO..=24 * HOUR);

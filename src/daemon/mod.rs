@@ -156,6 +156,7 @@ impl Daemon {
             &host,
             port,
             connect_timeout,
+            config.settings.upstream.connect_rate,
             registry,
             FIRST_BROKER_TOKEN,
             now(),

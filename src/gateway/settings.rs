@@ -190,6 +190,8 @@ pub struct UpstreamSettings {
     pub keep_alive: Duration,
     /// How long the broker may take to accept a TCP connection or answer CONNECT.
     pub connect_timeout: Duration,
+    /// How many connections to the broker may be begun in a second.
+    pub connect_rate: u32,
     /// How long the broker is tried before a CONNECT is answered with congestion (I-35).
     pub patience: Duration,
     /// How long a lost broker is retried before nodes are told (I-36).
@@ -355,6 +357,7 @@ impl Default for UpstreamSettings {
         Self {
             keep_alive: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(5),
+            connect_rate: 1000,
             patience: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             backoff: (Duration::from_millis(200), Duration::from_secs(30)),

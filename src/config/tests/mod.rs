@@ -109,6 +109,7 @@ broker:
   patience: 9s
   backoff: {first: 3s, longest: 4s}
   max_packet: 5KiB
+  connect_rate: 77
   uplink: store
   mode: shared
   mode_for: {"lamp-?": per-node, "sensor-*": shared}
@@ -277,6 +278,7 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
                 },
                 queue_qos0: 19,
                 queue_qos0_bytes: 20 * 1024,
+                connect_rate: 77,
                 uplink: Uplink::Store,
                 max_age: Duration::from_secs(2 * 3600),
             },
