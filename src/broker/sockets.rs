@@ -24,6 +24,8 @@ const UNSENT_MAX: usize = 8 * 1024 * 1024;
 const CONNECTING_MAX: usize = 64;
 /// How long a finished connection waits for the broker to close its side.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long acknowledgements are left to gather when no other flush follows.
+const GATHER: Duration = Duration::from_millis(10);
 /// Read buffer, one for all connections.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -49,6 +51,8 @@ pub struct Sockets {
     readable: VecDeque<ConnId>,
     /// Connections with something to send.
     unflushed: Vec<ConnId>,
+    /// When what was left to gather is sent if nothing else happens.
+    gather_until: Option<Instant>,
     /// Events that carry no octets.
     events: VecDeque<SocketEvent<'static>>,
     buffer: Box<[u8]>,
@@ -88,6 +92,7 @@ impl Sockets {
             linger_until: VecDeque::new(),
             readable: VecDeque::new(),
             unflushed: Vec::new(),
+            gather_until: None,
             events: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into(),
             reachable: Reachable::Unknown,
@@ -214,10 +219,26 @@ impl Sockets {
 
     /// Hands all queued octets to the kernel, one call a connection where it takes them.
     pub fn flush(&mut self, now: Instant) {
+        self.flush_all_but(now, |_| false);
+    }
+
+    /// The same, but leaves acknowledgements for one of the next flushes, so that several go out in one
+    /// call: for dense traffic, where more will follow soon.
+    pub fn flush_urgent(&mut self, now: Instant) {
+        self.flush_all_but(now, Connection::pass_over);
+    }
+
+    fn flush_all_but(&mut self, now: Instant, passes_over: fn(&mut Connection) -> bool) {
+        self.gather_until = None;
         for id in std::mem::take(&mut self.unflushed) {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
+            if passes_over(connection) {
+                self.gather_until = Some(now + GATHER);
+                self.unflushed.push(id);
+                continue;
+            }
             connection.in_unflushed = false;
             if let Err(error) = connection.flush() {
                 debug!(conn = id.0, %error, "sending to the broker failed");
