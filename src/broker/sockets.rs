@@ -153,7 +153,8 @@ impl Sockets {
         let linger = self.linger_until.front().map(|&(at, _)| at);
         let free = !self.waiting.is_empty() && self.connecting < CONNECTING_MAX;
         let next = free.then(|| self.rate.next()).flatten();
-        open.into_iter().chain(linger).chain(next).min()
+        let due = [open, linger, next, self.gather_until];
+        due.into_iter().flatten().min()
     }
 
     /// Gives up what has taken too long.
