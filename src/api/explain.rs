@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::routes::{Problem, State, link_name};
 use crate::clock::{Clock, in_words};
 use crate::daemon::{LinkState, Owner};
-use crate::gateway::{NodeView, Refused, Settings};
-use crate::session::{Status, SubscriptionView, Trouble};
+use crate::gateway::{NodeView, Peer, Refused, RefusedReason, Settings};
+use crate::session::{Status, SubscriptionView, Trouble, WaitsFor};
 use crate::stats::Drop;
 use crate::topics::{Registration, filter_matches};
 
@@ -111,7 +111,11 @@ impl<'a> Explainer<'a> {
     }
 
     fn known(&mut self, node: &NodeView) {
-        self.link(usize::from(node.summary.link.0));
+        self.link(
+            usize::from(node.summary.link.0),
+            StepState::Stuck,
+            StepState::Notice,
+        );
         self.address(node);
         self.allow_list();
         self.session(node);
@@ -143,30 +147,41 @@ impl<'a> Explainer<'a> {
         });
     }
 
-    fn link(&mut self, index: usize) {
+    fn link(&mut self, index: usize, down: StepState, silent: StepState) {
         let name = link_name(self.settings, index);
-        let heard = self
-            .owner
-            .gateway
-            .link_counters()
-            .get(index)
-            .and_then(|counters| counters.last_heard);
-        match (self.links.get(index).is_none_or(|link| link.up), heard) {
+        let counters = self.owner.gateway.link_counters().get(index);
+        let heard = counters.and_then(|counters| counters.last_heard);
+        let link = self.links.get(index);
+        // What was damaged on the way, and what arrived whole and is of no use.
+        let damaged = link.map_or(0, |link| link.errors);
+        let useless = counters.map_or(0, |counters| counters.bad);
+        let bad = match (damaged, useless) {
+            (0, 0) => String::new(),
+            (damaged, 0) => format!("; {damaged} frames on it were damaged"),
+            (0, useless) => format!("; {useless} datagrams on it were of no use"),
+            (damaged, useless) => {
+                format!("; {damaged} frames on it were damaged, {useless} datagrams of no use")
+            }
+        };
+        match (link.is_none_or(|link| link.up), heard) {
             (false, _) => self.advise(
                 "link",
-                StepState::Stuck,
+                down,
                 format!("link {name} is down"),
                 Some("Look at the log: it says what the port lacks. The gateway goes on as soon as it is back.".into()),
             ),
             (true, None) => self.advise(
                 "link",
-                StepState::Notice,
-                format!("link {name} is up, but nothing was ever heard on it"),
-                Some("Check address and port in the node, the firewall, or the radio's channel and network id.".into()),
+                silent,
+                format!("link {name} is up, but nothing was ever heard on it{bad}"),
+                Some(match damaged {
+                    0 => "Check address and port in the node, the firewall, or the radio's channel and network id.",
+                    _ => "Something speaks there, but not in this framing or at this speed: see framing and baud, or try mqtt-sn-gateway probe.",
+                }.into()),
             ),
             (true, Some(at)) => {
                 let ago = in_words(self.clock.ago(at));
-                self.say("link", StepState::Ok, format!("link {name} is up, last heard {ago} ago"));
+                self.say("link", StepState::Ok, format!("link {name} is up, last heard {ago} ago{bad}"));
             }
         }
     }
@@ -186,7 +201,7 @@ impl<'a> Explainer<'a> {
             }
         }
         if let Some(refused) = self.refused() {
-            self.refusal(&refused, StepState::Notice);
+            self.refusal(&refused, StepState::Notice, node.summary.peer.as_ref());
         }
     }
 
@@ -197,19 +212,36 @@ impl<'a> Explainer<'a> {
             .cloned()
     }
 
-    fn refusal(&mut self, refused: &Refused, state: StepState) {
+    fn refusal(&mut self, refused: &Refused, state: StepState, bound: Option<&Peer>) {
         let times = match refused.times {
             1 => String::new(),
             times => format!(", {times} times"),
         };
         let link = link_name(self.settings, usize::from(refused.peer.link.0));
         let text = format!(
-            "CONNECT from {} on {link} was refused {} ago{times}: {}",
+            "CONNECT from {} on link {link} was refused {} ago{times}: {}",
             refused.peer,
             in_words(self.clock.ago(refused.at)),
             refused.reason.words()
         );
-        self.advise("allow-list", state, text, None);
+        let advice = match (refused.reason, bound) {
+            (RefusedReason::BoundElsewhere, Some(bound)) => {
+                let own = link_name(self.settings, usize::from(bound.link.0));
+                Some(format!(
+                    "It is at {bound} on link {own}. If that node was moved here, disconnect it there first \
+                     (mqtt-sn-gateway kick) or set takeover of link {link}; if these are two nodes, give each an id of its own."
+                ))
+            }
+            (RefusedReason::Protocol, _) => {
+                Some("Only protocol id 1 is spoken here, which is that of MQTT-SN 1.2.".to_owned())
+            }
+            (RefusedReason::Full, _) => {
+                Some("Raise limits.clients, or forget nodes that are gone.".to_owned())
+            }
+            (RefusedReason::NotAllowed, _) => Some(self.how_to_accept()),
+            (RefusedReason::Malformed | RefusedReason::BoundElsewhere, _) => None,
+        };
+        self.advise("allow-list", state, text, advice);
     }
 
     fn is_listed(&self) -> bool {
@@ -241,11 +273,13 @@ impl<'a> Explainer<'a> {
                 "the client id is not in clients.allow".to_owned(),
             ),
         };
-        let id = self.client_id;
-        let advice = format!(
-            "To accept: mqtt-sn-gateway permit 120, or add {id:?} to clients.allow and reload."
-        );
+        let advice = self.how_to_accept();
         self.advise("allow-list", state, text, Some(advice));
+    }
+
+    fn how_to_accept(&self) -> String {
+        let id = self.client_id;
+        format!("To accept: mqtt-sn-gateway permit 120, or add {id:?} to clients.allow and reload.")
     }
 
     fn session(&mut self, node: &NodeView) {
@@ -259,8 +293,16 @@ impl<'a> Explainer<'a> {
         let due = session.due.map(|at| (at, self.clock.time_of_day(at)));
         match node.summary.status {
             Status::Active => {
-                let text = format!("active since {since}, keep-alive {} s", session.keep_alive);
-                self.say("session", StepState::Ok, text);
+                let keep_alive = session.keep_alive;
+                if due.is_some_and(|(at, _)| at < self.owner.now) {
+                    let silent = in_words(self.clock.ago(node.summary.last_heard));
+                    let text = format!("active since {since}, but silent for {silent}, longer than its keep-alive of {keep_alive} s");
+                    let advice = "The gateway asks it by PINGREQ; if it does not answer it is lost.";
+                    self.advise("session", StepState::Notice, text, Some(advice.into()));
+                } else {
+                    let text = format!("active since {since}, keep-alive {keep_alive} s");
+                    self.say("session", StepState::Ok, text);
+                }
             }
             Status::Asleep => {
                 let (state, due) = match due {
@@ -284,7 +326,7 @@ impl<'a> Explainer<'a> {
                 self.say("session", StepState::Ok, format!("awake since {since}{waiting}"));
             }
             Status::Connecting => {
-                let waits_for = session.waits_for.unwrap_or("something");
+                let waits_for = session.waits_for.map_or("something", WaitsFor::words);
                 let text = format!("connecting since {since}, waits for {waits_for}");
                 self.say("session", StepState::Stuck, text);
             }
@@ -475,7 +517,12 @@ impl<'a> Explainer<'a> {
         }
         let over = |status| matches!(status, Status::Disconnected | Status::Lost);
         match node {
-            Some(node) if !node.summary.broker && !over(node.summary.status) => {
+            // Before its Will is complete nothing is asked of the broker.
+            Some(node)
+                if !node.summary.broker
+                    && !over(node.summary.status)
+                    && node.session.waits_for != Some(WaitsFor::Will) =>
+            {
                 let text = "the broker is reached, but the connection for this node does not stand";
                 self.say("broker", StepState::Stuck, text);
             }
@@ -488,16 +535,24 @@ impl<'a> Explainer<'a> {
 
     /// Explains a client id that has no session.
     fn unknown(&mut self) {
+        let refused = self.refused();
+        let counters = self.owner.gateway.link_counters();
+        let links = self.links.iter().zip(counters);
+        // As long as one link carries something, what is wrong with another need not be this node's fault.
+        let nowhere = links
+            .clone()
+            .all(|(link, counters)| !link.up || counters.last_heard.is_none());
+        let wrong = if nowhere {
+            StepState::Stuck
+        } else {
+            StepState::Notice
+        };
         for index in 0..self.settings.links.len() {
-            self.link(index);
+            self.link(index, wrong, wrong);
         }
-        match self.refused() {
-            Some(refused) => {
-                self.refusal(&refused, StepState::Stuck);
-                if !self.is_listed() {
-                    self.allow_list();
-                }
-            }
+        self.stranger();
+        match refused {
+            Some(refused) => self.refusal(&refused, StepState::Stuck, None),
             None => {
                 self.allow_list();
                 let alike = self.alike();
@@ -514,6 +569,17 @@ impl<'a> Explainer<'a> {
             }
         }
         self.broker(None);
+    }
+
+    /// Names who speaks without a session: it may be this node, which does not know that it has none.
+    fn stranger(&mut self) {
+        let Some(peer) = self.owner.gateway.last_stranger() else {
+            return;
+        };
+        let link = link_name(self.settings, usize::from(peer.link.0));
+        let text = format!("{peer} on link {link} sends packets, but has no session");
+        let advice = "It may be this node: after a DISCONNECT, or when its packets are not answered, it has to send CONNECT.";
+        self.advise("address", StepState::Notice, text, Some(advice.into()));
     }
 
     /// Returns a known client id that is nearly the same.

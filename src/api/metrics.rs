@@ -56,11 +56,7 @@ pub(super) async fn metrics(Extracted(state): Extracted<State>) -> Result<Respon
             lost_traces: gateway.lost_traces(),
         }
     });
-    let mut registry = Registry::with_prefix("mqttsn");
-    registry.register_collector(Box::new(snapshot.await?));
-    let mut body = String::new();
-    // Writing to a string does not fail.
-    let _ = encode(&mut body, &registry);
+    let body = snapshot.await?.text();
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
 }
 
@@ -213,6 +209,15 @@ impl Collector for Snapshot {
 }
 
 impl Snapshot {
+    fn text(self) -> String {
+        let mut registry = Registry::with_prefix("mqttsn");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+
     fn encode_links(&self, w: &mut Writer<'_>) -> fmt::Result {
         let links = || self.links.iter().map(|(name, ..)| name.as_str());
         let labelled = |value: fn(&LinkState, &LinkCounters) -> u64| {
@@ -271,5 +276,49 @@ impl Snapshot {
             });
         let packets = packets.filter(|(_, count)| *count > 0);
         w.counters("packets", "MQTT-SN packets by type", packets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_histogram_adds_up_from_bucket_to_bucket() {
+        let mut stats = Stats::default();
+        for millis in [3, 30, 30, 40_000] {
+            stats.downlink_latency[1].observe(Duration::from_millis(millis));
+        }
+        let snapshot = Snapshot {
+            stats,
+            nodes: [0; Status::ALL.len()],
+            queued_bytes: 0,
+            broker_up: true,
+            outbox: None,
+            links: Vec::new(),
+            lost_traces: 0,
+        };
+        let text = snapshot.text();
+        let found = |name: &str, labels: &str| {
+            let begin = format!("mqttsn_downlink_latency_seconds_{name}{{{labels}}} ");
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(&begin)?.parse::<f64>().ok())
+        };
+        for (bound, count) in [
+            ("0.002", 0.0),
+            ("0.005", 1.0),
+            ("0.02", 1.0),
+            ("0.05", 3.0),
+            ("30.0", 3.0),
+            ("+Inf", 4.0),
+        ] {
+            let labels = format!("le=\"{bound}\",qos=\"2\"");
+            assert_eq!(found("bucket", &labels), Some(count), "{labels}\n{text}");
+        }
+        assert_eq!(found("count", "qos=\"2\""), Some(4.0));
+        assert_eq!(found("sum", "qos=\"2\""), Some(40.063));
+        assert_eq!(found("count", "qos=\"1\""), Some(0.0));
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::daemon::Owner;
 use crate::gateway::{LinkCounters, NodeSummary, NodeView, Settings};
-use crate::session::{Direction, SessionView};
+use crate::session::{Direction, SessionView, WaitsFor};
 use crate::stats::{Drop, Latency, Stats};
 use crate::topics::Registration;
 use crate::upstream::outbox::OutboxView;
@@ -495,7 +495,7 @@ impl NodeDetail {
             clean_session,
             keep_alive,
             sleep,
-            waits_for,
+            waits_for: waits_for.map(WaitsFor::words),
             until: until.map(|at| clock.unix(at)),
             will_topic: will.as_ref().map(ToString::to_string),
             topics: topics.collect(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use client::{Client, Failure, encoded};
 use monitor::MonitorOptions;
-use table::Table;
+use table::{Table, wrapped};
 
 use crate::print;
 
@@ -248,31 +248,41 @@ fn node(answer: &Value) -> String {
     let now = &answer["now"];
     let known = members.filter(|(name, value)| !value.is_null() && *name != "now");
     let lines = known.map(|(name, value)| {
-        let shown = match (name.as_str(), value) {
-            ("since" | "last_heard", at) => ago(now, at),
-            ("due", at) => until(now, at),
-            (_, Value::Array(items)) => {
-                let items = items.iter().map(|item| format!("\n    {}", text(item)));
-                items.collect()
+        let shown = match value.as_array() {
+            Some(items) if items.is_empty() => "none".to_owned(),
+            Some(items) => {
+                let items = items.iter().map(|item| member("", item, now));
+                items
+                    .map(|item| format!("\n    {}", wrapped(&item, 6)))
+                    .collect()
             }
-            (_, Value::Object(counts)) => {
-                let counts = counts
-                    .iter()
-                    .map(|(name, value)| format!("{} {}", printable(name), text(value)));
-                counts.collect::<Vec<_>>().join(", ")
-            }
-            (_, value) => text(value),
+            None => wrapped(&member(name, value, now), 22),
         };
         format!("{name:22}{shown}\n")
     });
     lines.collect()
 }
 
+/// Writes one value: a time as seen from now, an object as its members.
+fn member(name: &str, value: &Value, now: &Value) -> String {
+    match (name, value) {
+        ("since" | "last_heard" | "at", at) if at.is_number() => ago(now, at),
+        ("due" | "until", at) if at.is_number() => until(now, at),
+        (_, Value::Object(members)) => {
+            let known = members.iter().filter(|(_, value)| !value.is_null());
+            let members = known
+                .map(|(name, value)| format!("{} {}", printable(name), member(name, value, now)));
+            members.collect::<Vec<_>>().join(", ")
+        }
+        (_, value) => text(value),
+    }
+}
+
 fn explanation(answer: &Value) -> String {
     let mut said = format!(
         "{}: {}\n\n",
         text(&answer["client_id"]),
-        text(&answer["verdict"])
+        wrapped(&text(&answer["verdict"]), 4)
     );
     for step in list(&answer["steps"]) {
         let mark = match step["state"].as_str() {
@@ -283,10 +293,14 @@ fn explanation(answer: &Value) -> String {
         said.push_str(&format!(
             "{mark} {:13}{}\n",
             text(&step["step"]),
-            text(&step["text"])
+            wrapped(&text(&step["text"]), 19)
         ));
         if step["advice"].is_string() {
-            said.push_str(&format!("{:19}{}\n", "", text(&step["advice"])));
+            said.push_str(&format!(
+                "{:19}{}\n",
+                "",
+                wrapped(&text(&step["advice"]), 19)
+            ));
         }
     }
     said
@@ -336,14 +350,19 @@ mod tests {
     fn a_node_is_shown_as_seen_from_now() {
         let answer = json!({
             "now": 1000.0, "since": 940.0, "due": 1030.0, "last_heard": 999.0,
-            "packets_in": {"CONNECT": 1, "PUBLISH": 2}, "peer": null, "troubles": ["a", "b"],
+            "packets_in": {"CONNECT": 1, "PUBLISH": 2}, "peer": null, "queue": [], "until": 1060.0,
+            "topics": [{"id": 1, "name": "a/b", "state": null}],
+            "troubles": [{"at": 990.0, "text": "rejected"}],
         });
         let lines: Vec<_> = [
             ("due", "in 30 s"),
             ("last_heard", "1 s ago"),
             ("packets_in", "CONNECT 1, PUBLISH 2"),
+            ("queue", "none"),
             ("since", "60 s ago"),
-            ("troubles", "\n    a\n    b"),
+            ("topics", "\n    id 1, name a/b"),
+            ("troubles", "\n    at 10 s ago, text rejected"),
+            ("until", "in 60 s"),
         ]
         .map(|(name, value)| format!("{name:22}{value}\n"))
         .into();

@@ -28,18 +28,70 @@ impl fmt::Display for Table {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let widths: Vec<_> = (0..columns).map(width).collect();
         let most = terminal_width();
+        let widths = fitted((0..columns).map(width).collect(), most);
         for row in &self.rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+            for (cell, &width) in row.iter().zip(&widths) {
+                let cell = cut(cell, width);
+                line.push_str(&format!("{cell:width$}{GAP}"));
             }
             let line: String = line.trim_end().chars().take(most).collect();
             writeln!(f, "{line}")?;
         }
         Ok(())
     }
+}
+
+/// Between two columns.
+const GAP: &str = "  ";
+/// No column is made narrower than this.
+const NARROWEST: usize = 8;
+
+/// Takes from the widest columns until all fit.
+fn fitted(mut widths: Vec<usize>, most: usize) -> Vec<usize> {
+    while widths.iter().map(|width| width + GAP.len()).sum::<usize>()
+        > most.saturating_add(GAP.len())
+    {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > NARROWEST => *widest -= 1,
+            _ => break,
+        }
+    }
+    widths
+}
+
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    let kept = cell.chars().take(width.saturating_sub(1));
+    kept.chain(['\u{2026}']).collect()
+}
+
+/// Breaks a text between words where the terminal ends, and begins further lines with spaces.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    wrapped_at(text, indent, terminal_width())
+}
+
+fn wrapped_at(text: &str, indent: usize, most: usize) -> String {
+    let room = most.saturating_sub(indent).max(20);
+    let mut shown = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            shown.push('\n');
+            shown.extend(std::iter::repeat_n(' ', indent));
+            used = 0;
+        } else if used > 0 {
+            shown.push(' ');
+            used += 1;
+        }
+        shown.push_str(word);
+        used += length;
+    }
+    shown
 }
 
 /// Returns the columns of the terminal; no bound where there is none.
@@ -60,5 +112,29 @@ pub(super) fn duration(seconds: f64) -> String {
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
         seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_widest_columns_give_way() {
+        assert_eq!(fitted(vec![4, 60, 20, 8], 80), [4, 42, 20, 8]);
+        assert_eq!(fitted(vec![4, 60, 20, 8], usize::MAX), [4, 60, 20, 8]);
+        assert_eq!(fitted(vec![9, 9, 9], 10), [8, 8, 8]);
+        assert_eq!(cut("sensor-in-the-hall", 8), "sensor-\u{2026}");
+        assert_eq!(cut("pump", 8), "pump");
+    }
+
+    #[test]
+    fn a_long_text_goes_on_below_itself() {
+        assert_eq!(
+            wrapped_at("one two three four five", 2, 22),
+            "one two three four\n  five"
+        );
+        assert_eq!(wrapped_at("one two", 2, usize::MAX), "one two");
+        assert_eq!(wrapped_at("", 2, 40), "");
     }
 }

@@ -35,7 +35,9 @@ use crate::wire::{Packet, QoS, TopicId};
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
 pub use journal::{Count, Direction, Journal, Name, TROUBLES, Trouble};
-pub use view::{ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView};
+pub use view::{
+    ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView, WaitsFor,
+};
 
 /// What the gateway knows of one node.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ pub struct SessionView {
     /// Sleep duration in seconds, as last announced.
     pub sleep: u16,
     /// What a connecting node waits for.
-    pub waits_for: Option<&'static str>,
+    pub waits_for: Option<WaitsFor>,
     /// When it was last heard.
     pub last_heard: Instant,
     /// When it should be heard again, without tolerance.
@@ -107,6 +107,25 @@ pub struct ExchangeView {
     pub retry_at: Option<Instant>,
 }
 
+/// What a connecting node waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The gateway asked for its Will, and the node has not sent it.
+    Will,
+    /// The broker has not answered.
+    Broker,
+}
+
+impl WaitsFor {
+    /// Returns it in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Will => "its Will, which the node has not sent",
+            Self::Broker => "the broker",
+        }
+    }
+}
+
 impl Session {
     /// Returns how much the node makes this session hold.
     pub fn load(&self) -> Load {
@@ -145,10 +164,8 @@ impl Session {
             keep_alive: self.connect.keep_alive,
             sleep: self.sleep_duration,
             waits_for: match &self.state {
-                State::Connecting(Connecting::Will(_)) => {
-                    Some("its Will, which the node has not sent")
-                }
-                State::Connecting(Connecting::Upstream) => Some("the broker"),
+                State::Connecting(Connecting::Will(_)) => Some(WaitsFor::Will),
+                State::Connecting(Connecting::Upstream) => Some(WaitsFor::Broker),
                 State::Disconnected
                 | State::Lost
                 | State::Active { .. }

@@ -16,6 +16,7 @@ mod node;
 mod process;
 
 mod looks;
+mod many;
 mod views;
 
 use driver::Browser;
@@ -32,12 +33,17 @@ struct Shown {
 
 impl Shown {
     fn start() -> Self {
+        Self::with("{type: udp, listen: ['127.0.0.1:0']}", "", "")
+    }
+
+    /// With this link, further lines of configuration, and further keys of the broker's section.
+    fn with(link: &str, lines: &str, broker: &str) -> Self {
         let mosquitto = Mosquitto::start();
         let gateway = Gateway::start(&format!(
             "gateway: {{name: hall-7}}\n\
-             broker: {{url: 'mqtt://127.0.0.1:{}'}}\n\
-             links: [{{type: udp, listen: ['127.0.0.1:0']}}]\n\
-             http: {{listen: '127.0.0.1:0'}}\nclients: {{allow: [plant/*, '<*', n*]}}\n",
+             broker: {{url: 'mqtt://127.0.0.1:{}'{broker}}}\n\
+             links: [{link}]\n\
+             http: {{listen: '127.0.0.1:0'}}\nclients: {{allow: [plant/*, '<*', n*]}}\n{lines}\n",
             mosquitto.port
         ));
         let http = Http::of(&gateway.process);

@@ -16,6 +16,7 @@ mod downlink;
 mod embedded;
 mod hostile;
 mod lifecycle;
+mod logs;
 mod management;
 mod reload;
 mod sessions;

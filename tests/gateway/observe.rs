@@ -8,6 +8,7 @@ use mqtt_sn_gateway::gateway::{
 use mqtt_sn_gateway::session::{Direction, Status};
 use mqtt_sn_gateway::topics::Pattern;
 use mqtt_sn_gateway::wire::{MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
 
@@ -318,14 +319,45 @@ fn a_node_can_be_kicked_and_forgotten() {
     t.sends([(A, DISCONNECT)]);
 }
 
+/// Each way and quality of service has its own time, in its own bucket, and nothing else counts.
 #[test]
-fn latency_is_measured_to_the_brokers_acknowledgement() {
+fn latency_runs_from_what_comes_in_to_its_acknowledgement() {
     let mut t = Bench::new();
     t.connected(A, "n", true);
     let topic = t.registered(A, "topic");
-    t.node(A, publish(topic, QoS::AtLeastOnce, 7, b""));
-    t.at(30).broker("n", &[mqtt_puback(7)]);
-    t.sends([(A, puback(topic, 7))]);
-    let latency = &t.gateway.stats().uplink_latency[0];
-    assert_eq!((latency.count, latency.sum), (1, Duration::from_millis(30)));
+    let msg_id = MsgId(8);
+    t.at(1_000)
+        .node(A, publish(topic, QoS::AtLeastOnce, 7, b""))
+        .at(1_030)
+        .broker("n", &[mqtt_puback(7)])
+        .sends([(A, puback(topic, 7))]);
+    t.at(2_000)
+        .node(A, publish(topic, QoS::ExactlyOnce, 8, b""))
+        .at(2_150)
+        .broker("n", &[mqtt::Packet::PubRec(mqtt::PubRec::new(8))])
+        .sends([(A, Packet::PubRec { msg_id })]);
+    let down = |qos, id| mqtt_publish("topic", qos, id, b"x");
+    t.at(3_000)
+        .broker("n", &[down(rumqttc::QoS::AtLeastOnce, 1)])
+        .sends([(A, publish(topic, QoS::AtLeastOnce, 1, b"x"))])
+        .at(3_007)
+        .node(A, puback(topic, 1));
+    t.at(4_000)
+        .broker("n", &[down(rumqttc::QoS::ExactlyOnce, 8)])
+        .sends([(A, publish(topic, QoS::ExactlyOnce, 8, b"x"))])
+        .at(4_600)
+        .node(A, Packet::PubRec { msg_id });
+    t.at(5_000)
+        .node(A, publish(topic, QoS::AtMostOnce, 0, b""))
+        .broker("n", &[down(rumqttc::QoS::AtMostOnce, 0)]);
+    let stats = t.gateway.stats();
+    let measured = [&stats.uplink_latency, &stats.downlink_latency];
+    let times = measured.map(|way| way.each_ref().map(|qos| (qos.count, qos.sum.as_millis())));
+    assert_eq!(times, [[(1, 30), (1, 150)], [(1, 7), (1, 600)]]);
+    let bounds = measured.map(|way| way.each_ref().map(|qos| qos.quantile(0.5)));
+    let millis = |millis| Some(Duration::from_millis(millis));
+    assert_eq!(
+        bounds,
+        [[millis(50), millis(200)], [millis(10), millis(1_000)]]
+    );
 }

@@ -169,7 +169,7 @@ impl Gateway {
 
 /// A running Mosquitto.
 pub(crate) struct Mosquitto {
-    _process: Process,
+    pub(crate) process: Process,
     pub(crate) port: u16,
 }
 
@@ -198,10 +198,7 @@ impl Mosquitto {
         let path = "/usr/sbin/mosquitto";
         let process = Process::start(Command::new(path).arg("-c").arg(file), directory);
         process.line(" running")?;
-        Some(Self {
-            _process: process,
-            port,
-        })
+        Some(Self { process, port })
     }
 }
 

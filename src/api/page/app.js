@@ -31,7 +31,15 @@ function table(caption, heads, rows) {
 const list = (entries) => el("dl", {}, Object.entries(entries).filter(([, value]) => value != null)
   .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 
-const nodeLink = (id) => el("a", { href: `#/node/${encodeURIComponent(id)}`, title: id }, id);
+// Lets a link lead to a node; what it is called is text.
+function nodeLink(link, id) {
+  link.href = `#/node/${encodeURIComponent(id)}`;
+  link.title = id;
+  link.textContent = id;
+  return link;
+}
+
+const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
 function due(node, now) {
   if (node.due == null) return "";
@@ -137,10 +145,14 @@ class Overview {
       })));
     this.refused.hidden = !gateway.refused.length;
     fill(this.refused, el("h2", {}, "Refused lately"), table("Refused", ["Client id", "Address", "Times", "Last", "Why"],
-      gateway.refused.map((refused) => [el("td", { class: "id" }, nodeLink(refused.client_id)), refused.address, refused.times,
+      gateway.refused.map((refused) => [el("td", { class: "id" }, nodeLink(el("a"), refused.client_id)), refused.address, refused.times,
         `${duration(gateway.now - refused.at)} ago`, el("td", { class: "wrap" }, refused.reason)])));
   }
 }
+
+// Title and sort key; a column without a key cannot be sorted by.
+const COLUMNS = [["Client id", "client_id"], ["State", "state"], ["Last heard", "last_heard"], ["Due", "due"], ["Signal", "signal"],
+  ["Waiting", "queued"], ["In", "received"], ["Out", "sent"], ["Repeats", "retries"], ["Rejected", "rejections"], ["Loss"], ["Link"], ["Address"]];
 
 class Nodes {
   constructor() {
@@ -150,10 +162,18 @@ class Nodes {
     this.q = el("input", { id: "q", type: "search", oninput: () => this.changed() });
     this.state = el("select", { id: "state", onchange: () => this.changed() },
       ["", "active", "asleep", "awake", "connecting", "lost", "disconnected"].map((name) => el("option", { value: name }, name || "any")));
-    this.table = el("div");
-    this.pager = el("div", { class: "bar" });
+    this.heads = COLUMNS.map(([title, sort]) => el("th", { scope: "col" }, sort
+      ? el("button", { id: `sort-${sort}`, "aria-label": `Sort by ${title}`, onclick: () => this.sortBy(sort) }, title) : title));
+    this.body = el("tbody");
+    this.table = el("div", { class: "scroll nodes", tabindex: "0", role: "region", "aria-label": "Nodes" },
+      el("table", {}, el("thead", {}, el("tr", {}, this.heads)), this.body));
+    const step = (title, id, by) => el("button", { id, class: "act", onclick: () => { this.offset = Math.max(0, this.offset + by); this.soon(); } }, title);
+    [this.previous, this.next] = [step("Previous", "previous", -PAGE), step("Next", "next", PAGE)];
+    this.range = el("span", { role: "status" });
     fill(main, section("Nodes", true, el("div", { class: "bar" },
-      el("label", {}, "Client id or address", this.q), el("label", {}, "State", this.state)), this.table, this.pager));
+      el("label", {}, "Client id or address", this.q), el("label", {}, "State", this.state)), this.table,
+    el("div", { class: "bar" }, this.previous, this.next, this.range)));
+    this.pause = 250;
     this.events = new EventSource("/api/events?packets=0&rate=20");
     for (const name of ["state", "forgotten"]) this.events.addEventListener(name, () => this.soon());
   }
@@ -161,9 +181,15 @@ class Nodes {
   close() { this.events.close(); }
   changed() { this.offset = 0; this.soon(); }
 
-  // Events come in bursts: the list follows at most four times a second.
+  sortBy(sort) {
+    this.order = this.sort === sort && this.order === "asc" ? "desc" : "asc";
+    this.sort = sort;
+    this.soon();
+  }
+
+  // Events come in bursts: the list follows at most four times a second, and takes a tenth of the time at most.
   soon() {
-    this.timer ??= setTimeout(() => { this.timer = null; this.tick().catch((error) => say(error.message, true)); }, 250);
+    this.timer ??= setTimeout(() => { this.timer = null; this.tick().catch((error) => say(error.message, true)); }, this.pause);
   }
 
   async tick() {
@@ -171,21 +197,33 @@ class Nodes {
     if (this.state.value) query.set("state", this.state.value);
     const page = await get(`/api/nodes?${query}`);
     if (view !== this) return;
-    const head = (title, sort) => el("button", { id: `sort-${sort}`, "aria-label": `Sort by ${title}`, onclick: () => {
-      this.order = this.sort === sort && this.order === "asc" ? "desc" : "asc";
-      this.sort = sort;
-      this.soon();
-    } }, title + (this.sort === sort ? (this.order === "asc" ? " \u2191" : " \u2193") : ""));
-    fill(this.table, table("Nodes", [head("Client id", "client_id"), head("State", "state"), head("Last heard", "last_heard"),
-      head("Due", "due"), head("Signal", "signal"), head("Waiting", "queued"), head("In", "received"), head("Out", "sent"),
-      head("Repeats", "retries"), head("Rejected", "rejections"), "Loss", "Link", "Address"],
-    page.nodes.map((node) => [el("td", { class: "id" }, nodeLink(node.client_id)), state(node.state),
-      `${duration(page.now - node.last_heard)} ago`, due(node, page.now), node.signal == null ? "" : `${node.signal} dBm`,
-      node.queued, node.received, node.sent, node.retries, node.rejections, `${number(node.loss * 100)} %`, node.link, node.address ?? ""])));
-    const step = (title, id, offset, off) => el("button", { id, class: "act", disabled: off, onclick: () => { this.offset = offset; this.soon(); } }, title);
-    fill(this.pager, step("Previous", "previous", Math.max(0, this.offset - PAGE), this.offset === 0),
-      step("Next", "next", this.offset + PAGE, this.offset + PAGE >= page.matched),
-      el("span", { role: "status" }, page.matched ? `${this.offset + 1} to ${this.offset + page.nodes.length} of ${page.matched.toLocaleString()}` : "no node"));
+    const begin = performance.now();
+    this.draw(page);
+    // With its layout, which is done here rather than later.
+    this.body.getBoundingClientRect();
+    this.pause = Math.min(1000, Math.max(250, 10 * (performance.now() - begin)));
+  }
+
+  // Only what differs is written: a row of the page before is a row of this one.
+  draw(page) {
+    COLUMNS.forEach(([title, sort], column) => {
+      if (sort) set(this.heads[column].firstChild, title + (this.sort === sort ? (this.order === "asc" ? " \u2191" : " \u2193") : ""));
+    });
+    while (this.body.rows.length > page.nodes.length) this.body.deleteRow(-1);
+    page.nodes.forEach((node, index) => {
+      const row = this.body.rows[index] ?? this.body.appendChild(el("tr", {}, el("td", { class: "id" }, el("a")), el("td", {}, el("span")),
+        COLUMNS.slice(2).map(() => el("td"))));
+      const [link, status] = [row.cells[0].firstChild, row.cells[1].firstChild];
+      if (link.title !== node.client_id) nodeLink(link, node.client_id);
+      set(status, node.state);
+      status.className = `state ${node.state}`;
+      [`${duration(page.now - node.last_heard)} ago`, due(node, page.now), node.signal == null ? "" : `${node.signal} dBm`, node.queued,
+        node.received, node.sent, node.retries, node.rejections, `${number(node.loss * 100)} %`, node.link, node.address ?? ""]
+        .forEach((text, column) => set(row.cells[column + 2], String(text)));
+    });
+    this.previous.disabled = page.offset === 0;
+    this.next.disabled = page.offset + PAGE >= page.matched;
+    set(this.range, page.matched ? `${page.offset + 1} to ${page.offset + page.nodes.length} of ${page.matched.toLocaleString()}` : "no node");
   }
 }
 

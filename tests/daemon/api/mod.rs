@@ -11,9 +11,17 @@ use crate::process::{Gateway, Mosquitto};
 
 /// Starts a gateway with the interface on, and further lines of configuration.
 fn start(mosquitto: &Mosquitto, lines: &str) -> (Gateway, Http) {
+    start_on(
+        mosquitto,
+        "{type: udp, listen: ['127.0.0.1:0'], max_message: 255}",
+        lines,
+    )
+}
+
+/// The same, with these links.
+fn start_on(mosquitto: &Mosquitto, links: &str, lines: &str) -> (Gateway, Http) {
     let gateway = Gateway::start(&format!(
-        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\n\
-         links: [{{type: udp, listen: ['127.0.0.1:0'], max_message: 255}}]\n{}{lines}\n",
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nlinks: [{links}]\n{}{lines}\n",
         mosquitto.port,
         if lines.contains("http:") {
             ""
