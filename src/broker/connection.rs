@@ -9,13 +9,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use smallvec::SmallVec;
 
-use crate::upstream::mqtt::may_wait;
-
 /// Most slices handed to the kernel in one call.
 const SLICES_MAX: usize = 64;
-
-/// Most flushes in a row that pass over a connection.
-const PASSED_MAX: u8 = 6;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +42,6 @@ pub(super) struct Connection {
     /// Sending failed, or the broker has closed its side: what it said before is still read, then
     /// the connection is over.
     pub(super) ending: bool,
-    /// Something is unsent that may not wait.
-    urgent: bool,
-    /// How many flushes have passed over it.
-    passed: u8,
     writable: bool,
     // TLS will put its session between the socket and the queue.
     stream: Option<TcpStream>,
@@ -69,8 +60,6 @@ impl Connection {
             in_readable: false,
             in_unflushed: false,
             ending: false,
-            urgent: false,
-            passed: 0,
             writable: false,
             stream: None,
             unsent: VecDeque::new(),
@@ -122,16 +111,7 @@ impl Connection {
     /// Queues octets for [`flush`](Self::flush).
     pub(super) fn send(&mut self, bytes: Bytes) {
         self.unsent_bytes += bytes.len();
-        self.urgent |= !may_wait(&bytes);
         self.unsent.push_back(bytes);
-    }
-
-    /// Passes over this connection in a flush, if what it has to send is not urgent and the last
-    /// flushes did not pass over it already: then more of the same goes out in one call.
-    pub(super) fn pass_over(&mut self) -> bool {
-        let passes = self.phase == Phase::Open && !self.urgent && self.passed < PASSED_MAX;
-        self.passed = if passes { self.passed + 1 } else { 0 };
-        passes
     }
 
     /// Hands queued octets to the kernel until it takes no more.
@@ -160,8 +140,6 @@ impl Connection {
             }
         }
         if self.unsent_bytes == 0 {
-            self.urgent = false;
-            self.passed = 0;
             // Gives the memory back: most connections are idle most of the time.
             self.unsent = VecDeque::new();
         }

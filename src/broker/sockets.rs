@@ -24,8 +24,6 @@ const UNSENT_MAX: usize = 8 * 1024 * 1024;
 const CONNECTING_MAX: usize = 64;
 /// How long a finished connection waits for the broker to close its side.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long acknowledgements are left to gather when no other flush follows.
-const GATHER: Duration = Duration::from_millis(10);
 /// Read buffer, one for all connections.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -51,8 +49,6 @@ pub struct Sockets {
     readable: VecDeque<ConnId>,
     /// Connections with something to send.
     unflushed: Vec<ConnId>,
-    /// When what was left to gather is sent if nothing else happens.
-    gather_until: Option<Instant>,
     /// Events that carry no octets.
     events: VecDeque<SocketEvent<'static>>,
     buffer: Box<[u8]>,
@@ -92,7 +88,6 @@ impl Sockets {
             linger_until: VecDeque::new(),
             readable: VecDeque::new(),
             unflushed: Vec::new(),
-            gather_until: None,
             events: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into(),
             reachable: Reachable::Unknown,
@@ -153,8 +148,7 @@ impl Sockets {
         let linger = self.linger_until.front().map(|&(at, _)| at);
         let free = !self.waiting.is_empty() && self.connecting < CONNECTING_MAX;
         let next = free.then(|| self.rate.next()).flatten();
-        let due = [open, linger, next, self.gather_until];
-        due.into_iter().flatten().min()
+        open.into_iter().chain(linger).chain(next).min()
     }
 
     /// Gives up what has taken too long.
@@ -220,26 +214,10 @@ impl Sockets {
 
     /// Hands all queued octets to the kernel, one call a connection where it takes them.
     pub fn flush(&mut self, now: Instant) {
-        self.flush_all_but(now, |_| false);
-    }
-
-    /// The same, but leaves acknowledgements for one of the next flushes, so that several go out in one
-    /// call: for dense traffic, where more will follow soon.
-    pub fn flush_urgent(&mut self, now: Instant) {
-        self.flush_all_but(now, Connection::pass_over);
-    }
-
-    fn flush_all_but(&mut self, now: Instant, passes_over: fn(&mut Connection) -> bool) {
-        self.gather_until = None;
         for id in std::mem::take(&mut self.unflushed) {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
-            if passes_over(connection) {
-                self.gather_until = Some(now + GATHER);
-                self.unflushed.push(id);
-                continue;
-            }
             connection.in_unflushed = false;
             if let Err(error) = connection.flush() {
                 debug!(conn = id.0, %error, "sending to the broker failed");

@@ -1,4 +1,4 @@
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -367,44 +367,4 @@ fn a_connection_that_breaks_says_so() {
 #[expect(clippy::disallowed_methods, reason = "real sockets need real time")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Octets of an acknowledgement, and of a message, which may not wait.
-const PUBACK: &str = "\x40\x02\x00\x01";
-const PUBLISH: &str = "\x30\x03\x00\x01a";
-
-#[test]
-fn acknowledgements_gather_until_something_urgent_goes_out() {
-    let mut bench = Bench::new();
-    let mut broker = bench.open(1);
-    for _ in 0..3 {
-        bench.send(1, PUBACK);
-        bench.sockets.flush_urgent(now());
-    }
-    broker.set_nonblocking(true).unwrap();
-    let nothing = broker.read(&mut [0; 1]).unwrap_err();
-    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
-    assert!(bench.sockets.poll_timeout().is_some());
-    broker.set_nonblocking(false).unwrap();
-    bench.send(1, PUBLISH);
-    bench.sockets.flush_urgent(now());
-    let mut heard = [0; 17];
-    broker.read_exact(&mut heard).unwrap();
-    assert_eq!(
-        heard[..],
-        *format!("{PUBACK}{PUBACK}{PUBACK}{PUBLISH}").as_bytes()
-    );
-}
-
-#[test]
-fn gathered_acknowledgements_do_not_wait_for_ever() {
-    let mut bench = Bench::new();
-    let mut broker = bench.open(1);
-    bench.send(1, PUBACK);
-    for _ in 0..10 {
-        bench.sockets.flush_urgent(now());
-    }
-    let mut heard = [0; 4];
-    broker.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, *PUBACK.as_bytes());
 }

@@ -446,11 +446,7 @@ impl Daemon {
     /// Hands everything queued to the kernel.
     fn flush(&mut self, now: Instant) {
         self.store.flush();
-        if self.pace.is_dense() {
-            self.broker.flush_urgent(now);
-        } else {
-            self.broker.flush(now);
-        }
+        self.broker.flush(now);
         for link in &mut self.links {
             link.flush();
         }
@@ -474,7 +470,6 @@ impl Daemon {
         self.outputs
             .extend(std::iter::from_fn(|| self.gateway.poll_output()));
         self.dispatch(start);
-        self.pace = Pace::new(start);
         self.flush(start);
         while self.has_unsent() {
             let wake = self

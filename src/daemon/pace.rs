@@ -41,11 +41,6 @@ impl Pace {
         }
     }
 
-    /// Whether what can wait for a later turn may do so, because one will come soon.
-    pub(super) fn is_dense(&self) -> bool {
-        self.dense
-    }
-
     /// Returns how long to let messages gather before the next turn.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
         let due = self.turn + TURN;

@@ -7,7 +7,6 @@
 mod groups;
 mod share;
 mod socket;
-mod train;
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -21,7 +21,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{debug, warn};
 
 use super::UdpStats;
-use super::train::{Slices, Trains};
 
 /// Datagrams moved by one system call.
 pub(super) const BATCH: usize = 64;
@@ -71,10 +70,10 @@ pub(super) struct Arrival<'a> {
 
 /// A datagram on its way out.
 #[derive(Debug)]
-pub(super) struct Departure {
-    pub(super) to: SocketAddr,
-    pub(super) local: Option<IpAddr>,
-    pub(super) bytes: Bytes,
+struct Departure {
+    to: SocketAddr,
+    local: Option<IpAddr>,
+    bytes: Bytes,
 }
 
 /// A bound socket. Reading and writing never block; what the kernel does not take waits in a bounded
@@ -91,31 +90,10 @@ pub(super) struct UdpSocket {
     queued_bytes: usize,
     /// The kernel writes lengths into the headers it received with, so no two sockets share them.
     receive_headers: MultiHeaders<SockaddrStorage>,
-    send_headers: SendHeaders,
-    /// Whether the kernel and the interfaces used so far can split a train.
-    trains: bool,
-}
-
-/// Headers for each set of control messages: their length is fixed when headers are made.
-struct SendHeaders {
-    plain: MultiHeaders<SockaddrStorage>,
-    local: MultiHeaders<SockaddrStorage>,
-    train: MultiHeaders<SockaddrStorage>,
-    train_local: MultiHeaders<SockaddrStorage>,
-}
-
-impl SendHeaders {
-    fn new(address: SocketAddr) -> Self {
-        let headers = |control| MultiHeaders::preallocate(BATCH, control);
-        let mut both = control_space(address);
-        both.extend_from_slice(&cmsg_space!(u16));
-        Self {
-            plain: headers(None),
-            local: headers(Some(control_space(address))),
-            train: headers(Some(cmsg_space!(u16))),
-            train_local: headers(Some(both)),
-        }
-    }
+    /// Headers with a control message, and without: the length of the control message is fixed when
+    /// headers are made.
+    send_headers_local: MultiHeaders<SockaddrStorage>,
+    send_headers: MultiHeaders<SockaddrStorage>,
 }
 
 impl UdpSocket {
@@ -157,8 +135,8 @@ impl UdpSocket {
         )?;
         Ok(Self {
             receive_headers: MultiHeaders::preallocate(BATCH, Some(control_space(address))),
-            send_headers: SendHeaders::new(address),
-            trains: true,
+            send_headers_local: MultiHeaders::preallocate(BATCH, Some(control_space(address))),
+            send_headers: MultiHeaders::preallocate(BATCH, None),
             socket,
             address,
             wildcard,
@@ -287,65 +265,44 @@ impl UdpSocket {
         }
     }
 
-    /// Sends datagrams from the head of the queue that leave from the same local address. Returns how
-    /// many.
+    /// Sends datagrams from the head of the queue that leave from the same local address.
     fn send_batch(&mut self) -> Result<usize, Errno> {
         let local = self.queue.front().and_then(|departure| departure.local);
-        let trains = Trains::couple(&self.queue, self.trains);
-        let mut slices: SmallVec<[IoSlice<'_>; BATCH]> = SmallVec::new();
-        let departures = self.queue.iter().take(trains.datagrams());
-        slices.extend(departures.map(|departure| IoSlice::new(&departure.bytes)));
         let mut addresses: SmallVec<[Option<SockaddrStorage>; BATCH]> = SmallVec::new();
-        let mut messages: SmallVec<[Slices<'_>; BATCH]> = SmallVec::new();
-        let mut start = 0;
-        for &end in &trains.ends {
-            addresses.push(self.queue.get(start).map(|departure| departure.to.into()));
-            messages.push(Slices(&slices[start..end]));
-            start = end;
+        let mut slices: SmallVec<[[IoSlice<'_>; 1]; BATCH]> = SmallVec::new();
+        let same_local = self
+            .queue
+            .iter()
+            .take_while(|departure| departure.local == local);
+        for departure in same_local.take(BATCH) {
+            addresses.push(Some(departure.to.into()));
+            slices.push([IoSlice::new(&departure.bytes)]);
         }
-        let (v4, v6, segment);
-        // Not a SmallVec: the borrow checker lets only this one borrow what lives as long as it.
-        let mut control = Vec::with_capacity(2);
-        match local {
-            None => {}
+        let (v4, v6);
+        let control: &[ControlMessage<'_>] = match local {
+            None => &[],
             Some(IpAddr::V4(local)) => {
                 v4 = packet_info_v4(local, 0);
-                control.push(ControlMessage::Ipv4PacketInfo(&v4));
+                &[ControlMessage::Ipv4PacketInfo(&v4)]
             }
             Some(IpAddr::V6(local)) => {
                 v6 = packet_info_v6(local, 0);
-                control.push(ControlMessage::Ipv6PacketInfo(&v6));
+                &[ControlMessage::Ipv6PacketInfo(&v6)]
             }
-        }
-        if trains.segment > 0 {
-            segment = u16::try_from(trains.segment).unwrap_or_default();
-            control.push(ControlMessage::UdpGsoSegments(&segment));
-        }
-        let headers = match (local, trains.segment) {
-            (None, 0) => &mut self.send_headers.plain,
-            (Some(_), 0) => &mut self.send_headers.local,
-            (None, _) => &mut self.send_headers.train,
-            (Some(_), _) => &mut self.send_headers.train_local,
+        };
+        let headers = match local {
+            None => &mut self.send_headers,
+            Some(_) => &mut self.send_headers_local,
         };
         let sent = sendmmsg(
             self.socket.as_raw_fd(),
             headers,
-            messages.iter(),
+            slices.iter(),
             addresses.as_slice(),
-            &control,
+            control,
             MsgFlags::MSG_DONTWAIT,
         );
-        match sent.map(Iterator::count) {
-            Ok(messages) => Ok(trains.ends[..messages].last().copied().unwrap_or_default()),
-            Err(error @ (Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE | Errno::EOPNOTSUPP))
-                if trains.segment > 0 =>
-            {
-                debug!(address = %self.address, %error, "datagrams are sent one by one from now on");
-                self.trains = false;
-                Ok(0)
-            }
-            Err(error) => Err(error),
-        }
+        sent.map(Iterator::count)
     }
 
     /// Deals with an error of the first datagram of the queue. It concerns one peer, one address or

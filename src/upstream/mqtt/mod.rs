@@ -406,12 +406,6 @@ impl Phase {
     }
 }
 
-/// Whether these octets may wait a few milliseconds for others to the same connection: a PUBACK or a
-/// PUBCOMP, after which the broker has nothing to say.
-pub fn may_wait(octets: &[u8]) -> bool {
-    matches!(octets, [0x40 | 0x70, ..])
-}
-
 fn to_mqtt(qos: QoS) -> rumqttc::QoS {
     match qos {
         QoS::MinusOne | QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
