@@ -10,6 +10,10 @@ use crate::session::Status;
 /// Shortest time between two publications of one node's state.
 pub(super) const STATE_PAUSE: Duration = Duration::from_secs(10);
 
+/// Shortest time between publications of nodes whose counters alone have changed: in a large fleet all
+/// change all the time.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+
 /// Every node something is known of, and those that are due.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -17,6 +21,8 @@ pub(super) struct Clients {
     due: BTreeSet<(Instant, Arc<str>)>,
     /// Who is not connected, those that left first in front.
     offline: BTreeSet<(Instant, Arc<str>)>,
+    /// Until when nodes are due whose counters have changed.
+    refreshing_until: Option<Instant>,
     most: usize,
 }
 
@@ -81,6 +87,7 @@ impl Clients {
             known: BTreeMap::new(),
             due: BTreeSet::new(),
             offline: BTreeSet::new(),
+            refreshing_until: None,
             most,
         }
     }
@@ -144,8 +151,17 @@ impl Clients {
         for node in nodes {
             let client = self.known.get(&node.client_id);
             let published = client.and_then(|client| client.state);
-            if published.is_none_or(|published| published.marks != Marks::of(node)) {
-                self.touch(now, &node.client_id);
+            match published {
+                None => self.touch(now, &node.client_id),
+                Some(published) if published.marks != Marks::of(node) => {
+                    if client.is_some_and(|client| client.due.is_none()) {
+                        let turn = self.refreshing_until.map(|until| until + REFRESH_PAUSE);
+                        let turn = turn.filter(|turn| *turn > now).unwrap_or(now);
+                        self.refreshing_until = Some(turn);
+                        self.schedule(turn, &node.client_id);
+                    }
+                }
+                Some(_) => {}
             }
         }
         let there: BTreeSet<_> = nodes.iter().map(|node| &node.client_id).collect();
@@ -476,5 +492,37 @@ mod tests {
         assert_eq!(story.due(60, true, QUIET), [Act::State]);
         story.clients.refresh(later, &[]);
         assert_eq!(story.due(60, false, QUIET), [Act::Availability(false)]);
+    }
+
+    #[test]
+    fn a_fleet_whose_counters_change_is_published_at_a_bounded_rate() {
+        const NODES: u32 = 200;
+        let mut story = story(1000);
+        let mut nodes: Vec<NodeSummary> = (0..NODES)
+            .map(|number| {
+                let mut node = story.node.clone();
+                node.client_id = format!("n{number}").into();
+                node
+            })
+            .collect();
+        let clients = &mut story.clients;
+        clients.refresh(story.start, &nodes);
+        for node in &nodes {
+            let _ = clients.take_due(story.start, 1);
+            clients.decide(story.start, &node.client_id, Some(node), Announced::Nothing);
+        }
+        let later = story.start + Duration::from_secs(60);
+        for node in &mut nodes {
+            node.received += 1;
+        }
+        clients.refresh(later, &nodes);
+        // Asked again it is no other matter.
+        clients.refresh(later, &nodes);
+        let half = REFRESH_PAUSE * (NODES / 2 - 1);
+        assert_eq!(clients.take_due(later + half, 1000).len(), 100);
+        assert_eq!(clients.take_due(later + half * 2, 1000).len(), 99);
+        // A change of state has not to wait.
+        clients.changed(later, &nodes[0].client_id, Status::Lost);
+        assert_eq!(clients.take_due(later, 1000).len(), 1);
     }
 }
