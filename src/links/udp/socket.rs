@@ -83,8 +83,12 @@ pub(super) struct UdpSocket {
     address: SocketAddr,
     /// Whether the socket is bound to every address, so that the local one of a datagram matters.
     wildcard: bool,
+    registry: Registry,
+    token: Token,
     /// Nothing proves yet that reading would give nothing.
     readable: bool,
+    /// Whether the kernel takes datagrams. Only while it does not is it asked to say so: it would wake
+    /// us up after every datagram it has sent.
     writable: bool,
     queue: VecDeque<Departure>,
     queued_bytes: usize,
@@ -131,7 +135,7 @@ impl UdpSocket {
         registry.register(
             &mut SourceFd(&socket.as_raw_fd()),
             token,
-            Interest::READABLE | Interest::WRITABLE,
+            Interest::READABLE,
         )?;
         Ok(Self {
             receive_headers: MultiHeaders::preallocate(BATCH, Some(control_space(address))),
@@ -140,6 +144,8 @@ impl UdpSocket {
             socket,
             address,
             wildcard,
+            registry: registry.try_clone()?,
+            token,
             readable: true,
             writable: true,
             queue: VecDeque::new(),
@@ -160,7 +166,27 @@ impl UdpSocket {
     /// Notes what the kernel says the socket is ready for.
     pub(super) fn handle_ready(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable() || event.is_error();
-        self.writable |= event.is_writable() || event.is_error();
+        if !self.writable && (event.is_writable() || event.is_error()) {
+            self.set_writable(true);
+        }
+    }
+
+    /// Notes whether the kernel takes datagrams, and asks to be told when it does again.
+    pub(super) fn set_writable(&mut self, writable: bool) {
+        let interests = if writable {
+            Interest::READABLE
+        } else {
+            Interest::READABLE | Interest::WRITABLE
+        };
+        let fd = self.socket.as_raw_fd();
+        let asked = self
+            .registry
+            .reregister(&mut SourceFd(&fd), self.token, interests);
+        if let Err(error) = &asked {
+            warn!(address = %self.address, %error, "cannot watch the socket");
+        }
+        // Without being told when, sending is tried at every flush.
+        self.writable = writable || asked.is_err();
     }
 
     /// Whether reading may give something.
@@ -259,7 +285,10 @@ impl UdpSocket {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.writable = false,
+                Err(Errno::EAGAIN) => {
+                    self.set_writable(false);
+                    return;
+                }
                 Err(error) => self.handle_send_error(error, stats),
             }
         }

@@ -246,7 +246,6 @@ fn a_flood_without_end_is_dropped() {
     let flooding = node("127.0.0.1", bench.port());
     let modest = node("127.0.0.1", bench.port());
     let mut received = Vec::new();
-    bench.wait();
     while bench.link.stats().dropped_flood == 0 {
         // As many as a system that grants no larger receive buffer keeps.
         for _ in 0..400 {
@@ -324,6 +323,34 @@ fn the_queue_is_bounded() {
         bench.link.stats().dropped_full,
         904 + 1000 - 8 * 1024 * 1024 / 60_000
     );
+}
+
+#[test]
+fn a_sent_datagram_wakes_nobody_up() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let node = node("127.0.0.1", bench.port());
+    node.send(b"hello").unwrap();
+    let hello = bench.receive(1).remove(0);
+    bench.answer(hello);
+    assert_eq!(hear(&node), b"hello");
+    assert!(!bench.look(Duration::ZERO));
+}
+
+#[test]
+fn what_the_kernel_did_not_take_goes_out_when_it_does() {
+    let mut bench = Bench::listen(&["127.0.0.1:0"]);
+    let node = node("127.0.0.1", bench.port());
+    bench.link.sockets[0].set_writable(false);
+    let to = node.local_addr().unwrap();
+    bench
+        .link
+        .send(to, Route::default(), Bytes::from_static(b"late"));
+    bench.link.flush();
+    assert!(bench.link.has_unsent());
+    bench.wait();
+    bench.link.flush();
+    assert_eq!(hear(&node), b"late");
+    assert!(!bench.look(Duration::ZERO));
 }
 
 #[test]
