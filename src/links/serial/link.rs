@@ -11,14 +11,13 @@ use super::devices;
 use super::line::{Line, LineEvent};
 use super::port::Flow;
 use super::radio::{Event, Lane, Module, Notice, Radio, radio};
+use super::silence::Silence;
 use super::stream::Device;
 use super::{Heard, Order, SerialConfig, SerialEvent, SerialStats};
 use crate::gateway::LinkId;
 
 /// How soon what could not be done is tried again.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(10);
-/// Frames sent into silence before the dongle is doubted.
-const FRAMES_INTO_SILENCE: u64 = 3;
 
 /// The task's state.
 pub(super) struct Link {
@@ -37,14 +36,6 @@ pub(super) struct Link {
     /// The module people were told of.
     told_module: Option<Module>,
     silence: Silence,
-}
-
-/// What speaks against a dongle that says nothing.
-#[derive(Debug)]
-struct Silence {
-    heard_at: Instant,
-    sent_since: u64,
-    doubted: bool,
 }
 
 impl Link {
@@ -68,11 +59,7 @@ impl Link {
             told_down: false,
             told_stuck: false,
             told_module: None,
-            silence: Silence {
-                heard_at: now(),
-                sent_since: 0,
-                doubted: false,
-            },
+            silence: Silence::new(config.silence),
             config,
         }
     }
@@ -121,7 +108,7 @@ impl Link {
         // is not ready; it must not keep the loop busy.
         let radio = self.radio.poll_timeout();
         let radio = radio.map(|at| if at <= now { now + BLOCKED_PAUSE } else { at });
-        radio.into_iter().chain(self.doubt_at()).min()
+        radio.into_iter().chain(self.silence.poll_timeout()).min()
     }
 
     fn handle_line(&mut self, lane: Lane, event: LineEvent) {
@@ -133,11 +120,7 @@ impl Link {
                     (Lane::Transmit, Some(transmit)) => transmit.received(),
                     (Lane::Transmit | Lane::Main, _) => self.main.received(),
                 };
-                self.silence = Silence {
-                    heard_at: now,
-                    sent_since: 0,
-                    doubted: false,
-                };
+                self.silence.interrupt();
                 self.current.octets_received += octets.len() as u64;
                 self.radio.handle_octets(now, lane, octets);
             }
@@ -180,11 +163,7 @@ impl Link {
         }
         self.told_down = false;
         self.told_stuck = false;
-        self.silence = Silence {
-            heard_at: now,
-            sent_since: 0,
-            doubted: false,
-        };
+        self.silence.interrupt();
         self.current.opened += 1;
         self.radio.handle_open(now);
     }
@@ -236,7 +215,7 @@ impl Link {
                 return;
             };
             self.current.octets_sent += frame.len() as u64;
-            self.silence.sent_since += 1;
+            self.silence.count_frame(now);
             let line = match (lane, &mut self.transmit) {
                 (Lane::Transmit, Some(transmit)) => transmit,
                 (Lane::Transmit | Lane::Main, _) => &mut self.main,
@@ -245,17 +224,11 @@ impl Link {
         }
     }
 
-    fn doubt_at(&self) -> Option<Instant> {
-        let is_suspect = self.silence.sent_since >= FRAMES_INTO_SILENCE && !self.silence.doubted;
-        is_suspect.then_some(self.silence.heard_at + self.config.silence?)
-    }
-
     /// A dongle that was sent to and says nothing for long may hang: ask it, else open it anew.
     fn doubt(&mut self, now: Instant) {
-        if self.doubt_at().is_none_or(|at| now < at) {
+        if !self.silence.handle_timeout(now) {
             return;
         }
-        self.silence.doubted = true;
         self.current.doubted += 1;
         if !self.radio.ask(now) {
             self.reopen();

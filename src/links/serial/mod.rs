@@ -13,6 +13,7 @@ mod port;
 pub mod probe;
 pub mod radio;
 mod readiness;
+mod silence;
 mod stream;
 mod watch;
 mod wires;
@@ -31,6 +32,7 @@ pub use holder::{Holder, of as holder_of};
 pub use port::{Flow, OpenError, Port, PortSettings};
 pub use radio::{Addressing, Budget, Duty};
 use radio::{Counters, RadioSettings, To, largest_message};
+pub use silence::Silence;
 pub use stream::{Device, UnknownDevice};
 
 /// Messages the daemon may be ahead of the link.

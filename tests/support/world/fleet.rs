@@ -104,10 +104,14 @@ pub fn run_serial_seed(seed: u64, framing: Framing, transcript: Transcript) -> R
     const DONGLE: LinkId = LinkId(1);
     let mut rng = Rng::with_seed(seed);
     let mut settings = settings();
-    settings.links[usize::from(DONGLE.0)] = LinkSettings::serial("dongle", 255);
+    // A module that keeps a report to itself holds its node's next message back for 10 s.
+    settings.links[usize::from(DONGLE.0)] = LinkSettings {
+        retry: Duration::from_secs(if framing == Framing::XBee { 15 } else { 10 }),
+        ..LinkSettings::serial("dongle", 255)
+    };
     let mut world = World::new(settings, seed);
     world.transcript = transcript;
-    world.add_dongle(DONGLE, framing, Trouble::draw(&mut rng));
+    world.add_dongle(DONGLE, framing, Trouble::draw(&mut rng, framing));
     let lively = Duration::from_secs(rng.u64(300..2_400));
     let impairment = Impairment::draw(&mut rng);
     for number in 0..rng.usize(1..9) {
@@ -122,6 +126,10 @@ pub fn run_serial_seed(seed: u64, framing: Framing, transcript: Transcript) -> R
     }
     if rng.u8(..3) == 0 {
         misbehave(&mut world, &mut rng, lively);
+    }
+    for _ in 0..rng.usize(..4) {
+        let time = Duration::from_millis(rng.u64(500..90_000));
+        world.schedule(lively.mul_f64(rng.f64()), Act::Unplug(DONGLE, time));
     }
     chatter(&mut world, &mut rng, lively);
     let outcome = live(&mut world, lively);

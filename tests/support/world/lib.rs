@@ -29,6 +29,7 @@ mod broker;
 mod cable;
 mod clock;
 mod device;
+mod dongle;
 mod drive;
 mod exchanges;
 mod fleet;

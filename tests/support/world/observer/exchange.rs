@@ -29,6 +29,8 @@ pub(super) struct Exchange {
     all_sendings: u32,
     congested: u32,
     prompted: bool,
+    /// When it was sent out of turn; the timer may have started again with any of these.
+    answers: Vec<Duration>,
     heard: bool,
     /// Sendings since the node was heard, whatever it said.
     unheard: u32,
@@ -66,6 +68,7 @@ impl Exchange {
             all_sendings: 1,
             congested: 0,
             prompted: false,
+            answers: Vec::new(),
             heard: false,
             unheard: 1,
             suspended: false,
@@ -130,6 +133,7 @@ impl Exchange {
             self.sendings = 0;
             self.all_sendings = 0;
             self.last_sent = now;
+            self.answers.clear();
         }
         self.prompted = true;
         true
@@ -152,17 +156,20 @@ impl Exchange {
     ) -> Option<(Rule, String)> {
         let gap = now - self.last_sent;
         let first = self.sendings == 0;
+        self.answers.retain(|at| now - *at < patience.retry);
         if std::mem::take(&mut self.prompted) {
-            // An answer out of turn; whether the timer starts again with it is left open.
             self.sendings = 0;
+            self.answers.push(now);
         } else if gap < patience.retry && !first {
             let gap = gap.as_secs_f64();
             return Some((Rule::Retry, format!("repeated after {gap:.3} s")));
+        } else {
+            self.answers.clear();
         }
         self.sendings += 1;
         self.all_sendings += 1;
         if gap >= patience.retry || first {
-            self.last_sent = now;
+            self.last_sent = self.answers.first().copied().unwrap_or(now);
         }
         self.suspended = false;
         self.unheard += 1;

@@ -76,6 +76,7 @@ impl World {
                 for dongle in self.dongles.values_mut() {
                     dongle.trouble.damage = impairment.corrupt;
                     dongle.trouble.noise = impairment.corrupt;
+                    dongle.trouble.moods = impairment.corrupt;
                 }
             }
             Act::Crash(pause) => self.crash(pause),
@@ -84,6 +85,15 @@ impl World {
                     .device
                     .handle_chore(now, chore, &mut self.ledger);
                 self.look_after(index);
+            }
+            Act::Unplug(link, time) => {
+                self.note("-", &[], || "dongle: unplugged".to_owned());
+                self.plug(link, false);
+                self.schedule(now + time, Act::Plug(link));
+            }
+            Act::Plug(link) => {
+                self.note("-", &[], || "dongle: plugged in".to_owned());
+                self.plug(link, true);
             }
         }
         self.follow_broker();

@@ -1,6 +1,7 @@
 //! Datagrams between the gateway and the devices, and what the devices did.
 
 use mqtt_sn_gateway::gateway::{Address, Input, LinkId, Peer, Route, Target};
+use mqtt_sn_gateway::links::serial::radio::To;
 use mqtt_sn_gateway::wire::{Message as Datagram, Packet, decode};
 
 use super::{Happening, World};
@@ -72,9 +73,13 @@ impl World {
     }
 
     pub(super) fn downlink(&mut self, to: Target, bytes: &[u8]) {
-        let Target::Peer(to, _) = to else {
-            self.note("-", bytes, || "<- broadcast".to_owned());
-            return;
+        let to = match to {
+            Target::Peer(to, _) => to,
+            Target::Broadcast { link, radius } => {
+                self.note("-", bytes, || "<- broadcast".to_owned());
+                self.dongle_hears_host(link, To::Everybody { radius }, bytes);
+                return;
+            }
         };
         self.traffic.down += 1;
         self.traffic.octets += bytes.len() as u64;
@@ -108,7 +113,7 @@ impl World {
             return;
         }
         if self.dongles.contains_key(&to.link) {
-            self.dongle_hears_host(&to, bytes);
+            self.dongle_hears_host(to.link, To::One(to.address), bytes);
         } else {
             self.fly_to_device(&receiver, bytes);
         }

@@ -1,46 +1,29 @@
 //! Dongles: what is between a node's radio and the gateway when the link is a serial line.
 
-use std::time::Duration;
-
-use mqtt_sn_gateway::gateway::{Address, LinkId, Peer};
-use mqtt_sn_gateway::links::framing::xbee::{ApiFrame, UNKNOWN_16};
-use mqtt_sn_gateway::links::framing::{Framing, Side};
+use bytes::Bytes;
+use mqtt_sn_gateway::gateway::{Input, LinkEvent, LinkId, Peer};
+use mqtt_sn_gateway::links::framing::Framing;
+use mqtt_sn_gateway::links::serial::radio::To;
 use mqtt_sn_gateway::wire::decode;
 
 use super::air::sender_of;
 use super::{Happening, World};
-use crate::cable::{Cable, Trouble};
-
-/// A dongle and its line.
-#[derive(Debug)]
-pub(super) struct Dongle {
-    framing: Framing,
-    pub(super) trouble: Trouble,
-    up: Cable,
-    down: Cable,
-    scheduled: Option<Duration>,
-}
+use crate::cable::Trouble;
+use crate::dongle::{Dongle, Now, Outcome};
 
 impl World {
     /// Makes a link a dongle at a serial port, for `raw`, `slip-crc` and the like with a forwarder's
     /// nodes, for `xbee` with nodes of their own. Devices on the link are added afterwards.
     pub fn add_dongle(&mut self, link: LinkId, framing: Framing, trouble: Trouble) {
-        let dongle = Dongle {
-            framing,
-            trouble,
-            up: Cable::new(framing, Side::Gateway),
-            down: Cable::new(framing, Side::Node),
-            scheduled: None,
-        };
+        let now = self.present();
+        let dongle = Dongle::new(&mut self.rng, framing, trouble, now);
         self.dongles.insert(link, dongle);
+        self.run_dongle(link);
     }
 
     /// Returns how many frames came off the lines that nobody sent.
     pub(crate) fn undetected(&self) -> usize {
-        let dongles = self.dongles.values();
-        dongles
-            .map(|dongle| dongle.up.undetected + dongle.down.undetected)
-            .sum()
+        self.dongles.values().map(|dongle| dongle.undetected).sum()
     }
 
     /// Whether the link's nodes have no address but the forwarder's.
@@ -49,120 +32,104 @@ impl World {
         dongle.is_some_and(|dongle| dongle.framing != Framing::XBee)
     }
 
+    /// The dongle is pulled out, or put back in.
+    pub(super) fn plug(&mut self, link: LinkId, is_plugged: bool) {
+        let now = self.present();
+        if let Some(dongle) = self.dongles.get_mut(&link) {
+            if is_plugged {
+                dongle.plug(now);
+            } else {
+                dongle.unplug();
+            }
+        }
+        self.run_dongle(link);
+    }
+
     /// A datagram reaches the dongle by radio.
     pub(super) fn dongle_hears_node(&mut self, from: &Peer, bytes: &[u8]) {
-        let now = self.now();
-        let Some(dongle) = self.dongles.get_mut(&from.link) else {
-            return;
-        };
-        let mut content = Vec::new();
-        match (dongle.framing, &from.address) {
-            (Framing::XBee, Address::Radio(octets)) => ApiFrame::Receive {
-                from: octets[..].try_into().unwrap_or_default(),
-                from16: UNKNOWN_16,
-                options: 1,
-                data: bytes,
-            }
-            .write(&mut content),
-            _ => content.extend_from_slice(bytes),
+        let now = self.present();
+        if let Some(dongle) = self.dongles.get_mut(&from.link) {
+            dongle.hear_node(&mut self.rng, now, &from.address, bytes);
         }
-        dongle
-            .up
-            .write(&mut self.rng, now, dongle.trouble, &content);
-        self.plan_read(from.link);
+        self.plan_turn(from.link);
     }
 
     /// The gateway has the dongle send a datagram.
-    pub(super) fn dongle_hears_host(&mut self, to: &Peer, bytes: &[u8]) {
-        let now = self.now();
-        let Some(dongle) = self.dongles.get_mut(&to.link) else {
-            return;
-        };
-        let mut content = Vec::new();
-        match (dongle.framing, &to.address) {
-            (Framing::XBee, Address::Radio(octets)) => ApiFrame::Transmit {
-                frame_id: 1,
-                to: octets[..].try_into().unwrap_or_default(),
-                to16: UNKNOWN_16,
-                radius: 0,
-                options: 0,
-                data: bytes,
-            }
-            .write(&mut content),
-            _ => content.extend_from_slice(bytes),
+    pub(super) fn dongle_hears_host(&mut self, link: LinkId, to: To, bytes: &[u8]) {
+        let now = self.present();
+        if let Some(dongle) = self.dongles.get_mut(&link) {
+            dongle.send(&mut self.rng, now, to, Bytes::copy_from_slice(bytes));
         }
-        dongle
-            .down
-            .write(&mut self.rng, now, dongle.trouble, &content);
-        self.plan_read(to.link);
+        self.plan_turn(link);
     }
 
-    /// Both ends of the line read what has arrived.
+    /// Both ends of the line do what is due, if it is time.
     pub(super) fn read_line(&mut self, link: LinkId) {
-        let (now, instant) = (self.now(), self.clock.instant());
+        let now = self.now();
+        let scheduled = self.dongles.get(&link).and_then(|dongle| dongle.scheduled);
+        if scheduled.is_some_and(|at| at <= now) {
+            self.run_dongle(link);
+        }
+    }
+
+    fn run_dongle(&mut self, link: LinkId) {
+        let now = self.present();
         let Some(dongle) = self.dongles.get_mut(&link) else {
             return;
         };
-        if dongle.scheduled.is_none_or(|at| at > now) {
-            return;
-        }
         dongle.scheduled = None;
-        let framing = dongle.framing;
-        let heard = dongle.up.read(now, instant);
-        let ordered = dongle.down.read(now, instant);
-        for content in heard {
-            let (address, bytes) = match (framing, ApiFrame::parse(&content)) {
-                (Framing::XBee, ApiFrame::Receive { from, data, .. }) => {
-                    (Address::Radio(from[..].into()), data)
+        for outcome in dongle.turn(&mut self.rng, now) {
+            match outcome {
+                Outcome::Heard(address, bytes) => {
+                    let from = Peer {
+                        link,
+                        address,
+                        node: None,
+                    };
+                    let sender = match decode(&bytes) {
+                        Ok(said) => sender_of(&from, &said),
+                        Err(_) => from,
+                    };
+                    self.arrive_at_gateway(&sender, &bytes);
                 }
-                (Framing::XBee, _) => continue,
-                _ => (Address::PointToPoint, &content[..]),
-            };
-            let from = Peer {
-                link,
-                address,
-                node: None,
-            };
-            let sender =
-                decode(bytes).map_or_else(|_| from.clone(), |said| sender_of(&from, &said));
-            self.arrive_at_gateway(&sender, bytes);
-        }
-        for content in ordered {
-            let (address, bytes) = match (framing, ApiFrame::parse(&content)) {
-                (Framing::XBee, ApiFrame::Transmit { to, data, .. }) => {
-                    (Address::Radio(to[..].into()), data)
+                Outcome::Sent(address, bytes) => {
+                    let to = Peer {
+                        link,
+                        address,
+                        node: None,
+                    };
+                    if let Ok(said) = decode(&bytes) {
+                        self.fly_to_device(&sender_of(&to, &said), &bytes);
+                    }
                 }
-                (Framing::XBee, _) => continue,
-                _ => (Address::PointToPoint, &content[..]),
-            };
-            let to = Peer {
-                link,
-                address,
-                node: None,
-            };
-            if let Ok(said) = decode(bytes) {
-                self.fly_to_device(&sender_of(&to, &said), bytes);
+                Outcome::Up => self.feed(Input::Link(link, LinkEvent::Up)),
+                Outcome::MaxMessage(octets) => {
+                    self.feed(Input::Link(link, LinkEvent::MaxMessage(octets)));
+                }
             }
         }
-        self.plan_read(link);
+        self.plan_turn(link);
     }
 
-    fn plan_read(&mut self, link: LinkId) {
+    fn plan_turn(&mut self, link: LinkId) {
         let now = self.now();
         let Some(dongle) = self.dongles.get_mut(&link) else {
             return;
         };
-        let pause = |at| self.clock.since_start(at);
-        let wanted = [&dongle.up, &dongle.down]
-            .into_iter()
-            .filter_map(|cable| cable.next_read(&mut self.rng, pause))
-            .min()
-            .map(|at| at.max(now));
+        let since_start = |at| self.clock.since_start(at);
+        let wanted = dongle.next_turn(&mut self.rng, now, since_start);
         if let Some(at) = wanted
             && dongle.scheduled.is_none_or(|scheduled| at < scheduled)
         {
             dongle.scheduled = Some(at);
             self.agenda.enter(at, Happening::Line(link));
+        }
+    }
+
+    fn present(&self) -> Now {
+        Now {
+            time: self.clock.now(),
+            instant: self.clock.instant(),
         }
     }
 }

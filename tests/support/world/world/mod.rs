@@ -15,10 +15,10 @@ use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Peer, Route, Settings};
 use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
-use self::dongles::Dongle;
 use crate::broker::{Broker, Mood};
 use crate::clock::{Agenda, Clock};
 use crate::device::{Attacker, Chore, Device, Plan, Season};
+use crate::dongle::Dongle;
 use crate::ledger::{Ledger, MessageId};
 use crate::link::{Direction, Impairment};
 use crate::observer::Observer;
@@ -49,6 +49,10 @@ pub enum Act {
     Strike(usize, Duration),
     /// Every link becomes like this.
     Weather(Impairment),
+    /// The dongle of a link is pulled out, and put back after this time.
+    Unplug(LinkId, Duration),
+    /// The dongle of a link is put back.
+    Plug(LinkId),
     /// The gateway dies, and is back after this time with what its store kept.
     Crash(Duration),
     /// A device does something, whatever its plan says.

@@ -210,7 +210,7 @@ fn measure(format: Format, args: &SerialArgs) -> Result<Outcome, Failure> {
         (last, messages, serial.stats().octets_received)
     });
     let begin = begin.recv().unwrap_or(end);
-    let _ = dongle.join();
+    drop(dongle.join());
     Ok(Outcome {
         time: end.saturating_duration_since(begin),
         heard,
@@ -228,17 +228,19 @@ fn open_pty() -> std::io::Result<(File, PathBuf)> {
     Ok((File::from(master), path))
 }
 
-/// Plays the dongle: waits until the port is set up, says when it begins, and writes.
-fn write(mut line: File, format: Format, wire: &[u8], begun: &Sender<Instant>) {
+/// Plays the dongle: waits until the port is set up, says when it begins, and writes. Returns the line, which is to
+/// stay open: closing it would lose what is not read yet.
+fn write(mut line: File, format: Format, wire: &[u8], begun: &Sender<Instant>) -> File {
     while tcgetattr(&line).is_ok_and(|termios| termios.local_modes.contains(LocalModes::ICANON)) {
         std::thread::park_timeout(Duration::from_millis(1));
     }
     if format.framing == Framing::XBee && answer_questions(&mut line, format.mode).is_err() {
-        return;
+        return line;
     }
     let _ = begun.send(clock::now());
     // The link may be gone as soon as it has everything.
     let _ = line.write_all(wire);
+    line
 }
 
 fn answer_questions(line: &mut File, mode: ApiMode) -> std::io::Result<()> {
