@@ -32,10 +32,7 @@ impl Session {
                 });
                 self.resume_downlink(cx);
             }
-            State::Awake(_) => {
-                self.downlink.count_repeat(cx.link.retries);
-                self.resume_downlink(cx);
-            }
+            State::Awake(_) => self.repeat_when_asked(cx),
             State::Disconnected | State::Lost | State::Connecting(_) => cx.unexpected(),
         }
     }

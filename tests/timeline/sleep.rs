@@ -185,6 +185,33 @@ fn a_node_silent_in_the_flush_gets_the_message_at_its_next_wake_up() {
         .sends([Packet::PingResp]);
 }
 
+/// The node answers no message and repeats its PINGREQ a little more often than the gateway repeats the
+/// message: each PINGREQ put off the end of the round, the node was awake for ever, and what it does not
+/// answer held up all the rest.
+#[test]
+fn a_node_that_asks_on_and_never_answers_falls_asleep() {
+    let (mut t, a) = asleep();
+    t.settings.delivery_attempts = 2;
+    t.at(2_000)
+        .broker(message("a", Q1, 7, b"1"))
+        .broker(message("a", Q1, 8, b"2"));
+    let again = dup(publish(a, Q1, 1, b"1"));
+    let most = T_RETRY - 1_000;
+    let round = |t: &mut Timeline, start: u64| {
+        for repeat in 1..=N_RETRY + 1 {
+            t.at(start + repeat * most).node(WAKE).sends([again]);
+        }
+        start + N_RETRY * most + T_RETRY
+    };
+    t.at(3_000).node(WAKE).sends([publish(a, Q1, 1, b"1")]);
+    let end = round(&mut t, 3_000);
+    t.at(end).sends([]).asks([]).is(Status::Asleep);
+    t.at(end + 100).node(WAKE).sends([again]);
+    let end = round(&mut t, end + 100);
+    t.at(end).sends([]).asks([discarded(7)]).is(Status::Asleep);
+    t.at(end + 100).node(WAKE).sends([publish(a, Q1, 2, b"2")]);
+}
+
 /// Repetitions made before the node fell asleep counted against its next wake-up.
 #[test]
 fn every_wake_up_has_all_repetitions() {

@@ -1,21 +1,29 @@
 //! What a node does not answer [I-24].
 
-use super::{Downlink, Repetition, Step};
+use super::{Repetition, Step};
 use crate::session::{Context, Session, State};
 use crate::stats::Drop;
 use crate::wire::Packet;
 
-impl Downlink {
-    /// The node asks on, and so gets the pending message again: its round goes on, or else a node that
-    /// asks and never answers would be awake for ever.
-    pub(in crate::session) fn count_repeat(&mut self, retries: u32) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.repeats = (exchange.repeats + 1).min(retries);
-        }
-    }
-}
-
 impl Session {
+    /// A node that is awake asks on, and so gets the pending message again: its round goes on, or else a
+    /// node that asks and never answers would be awake for ever. So would one that asks more often than
+    /// every `T_RETRY` if the last repetition counted anew each time.
+    pub(in crate::session) fn repeat_when_asked(&mut self, cx: &mut Context<'_>) {
+        let retries = cx.link.retries;
+        let mut round_ends = None;
+        if let Some(exchange) = &mut self.downlink.exchange {
+            if exchange.repeats < retries {
+                exchange.repeats += 1;
+            } else {
+                round_ends = self.downlink.retry_at;
+            }
+        }
+        self.resume_downlink(cx);
+        let again_at = self.downlink.retry_at;
+        self.downlink.retry_at = round_ends.into_iter().chain(again_at).min();
+    }
+
     pub(in crate::session) fn handle_downlink_retry(&mut self, cx: &mut Context<'_>) {
         self.downlink.retry_at = None;
         if std::mem::take(&mut self.downlink.paused) {
