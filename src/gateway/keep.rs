@@ -1,24 +1,68 @@
 //! Sessions in the store: written when they change, taken up again after a restart.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::nodes::Nodes;
 use super::{Core, Output};
-use crate::session::Session;
-use crate::store::{Op, Record};
+use crate::session::{Promise, Session};
+use crate::store::{Op, Record, Ticket};
+use crate::upstream::outbox::Asker;
 
 /// What the key of a session begins with; its client id follows.
 const SESSION: &[u8] = b"session/";
 
 /// What the store has of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Kept {
-    #[default]
-    Nothing,
-    /// The snapshot of this revision.
-    Revision(u64),
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// That of the snapshot it was given; `None` when it has none.
+    revision: Option<u64>,
+    /// How often it was given something, and how much of that is safe.
+    writes: u32,
+    safe: u32,
+    /// The last promise it was asked to keep.
+    promised: Promise,
+}
+
+impl Kept {
+    /// The store has this session from before a restart.
+    pub(super) fn restored(session: &Session) -> Self {
+        Self {
+            revision: Some(session.revision()),
+            ..Self::default()
+        }
+    }
+}
+
+/// The commits of all sessions, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    waiting: VecDeque<Commit>,
+    last_ticket: u64,
+}
+
+/// Who waits for a commit, and for what.
+#[derive(Debug)]
+struct Commit {
+    ticket: Ticket,
+    asker: Asker,
+    promise: Promise,
+    writes: u32,
+}
+
+impl Commits {
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    fn pop(&mut self, up_to: Ticket) -> Option<Commit> {
+        let first = self.waiting.front()?;
+        (first.ticket <= up_to).then(|| self.waiting.pop_front())?
+    }
 }
 
 impl Core {
@@ -30,9 +74,10 @@ impl Core {
         if !session.is_persistent() {
             return self.drop_kept(session, kept);
         }
-        let now = Kept::Revision(session.revision());
-        if *kept != now {
-            *kept = now;
+        let now = Some(session.revision());
+        if kept.revision != now {
+            kept.revision = now;
+            kept.writes = kept.writes.wrapping_add(1);
             let (key, value) = (key(session.client_id()), session.snapshot());
             self.outputs
                 .push_back(Output::Store(Op::Put { key, value }));
@@ -41,7 +86,8 @@ impl Core {
 
     /// Forgets a session that is no more.
     pub(super) fn drop_kept(&mut self, session: &Session, kept: &mut Kept) {
-        if std::mem::take(kept) != Kept::Nothing {
+        if kept.revision.take().is_some() {
+            kept.writes = kept.writes.wrapping_add(1);
             let key = key(session.client_id());
             self.outputs.push_back(Output::Store(Op::Delete { key }));
         }
@@ -49,6 +95,49 @@ impl Core {
 }
 
 impl Nodes {
+    /// Has the store keep what a node was promised since the last time; what it has already is answered at
+    /// once.
+    pub(super) fn keep_promises(&mut self, now: Instant, key: usize, core: &mut Core) {
+        let Some(node) = self.get_mut(key) else {
+            return;
+        };
+        let promise = node.session.promised();
+        if std::mem::replace(&mut node.stored.promised, promise) == promise {
+            return;
+        }
+        let (asker, writes) = (node.asker(key), node.stored.writes);
+        if node.stored.safe == writes {
+            return self.answer_kept(now, key, promise, core);
+        }
+        let ticket = self.commits.next_ticket();
+        core.outputs.push_back(Output::Store(Op::Commit(ticket)));
+        self.commits.waiting.push_back(Commit {
+            ticket,
+            asker,
+            promise,
+            writes,
+        });
+    }
+
+    /// Everything up to a commit is safe.
+    pub(super) fn handle_kept(&mut self, now: Instant, ticket: Ticket, core: &mut Core) {
+        while let Some(commit) = self.commits.pop(ticket) {
+            let key = commit.asker.node.0 as usize;
+            if let Some(node) = self.get_mut(key)
+                && Arc::ptr_eq(node.session.client_id(), &commit.asker.client_id)
+            {
+                node.stored.safe = commit.writes;
+                self.answer_kept(now, key, commit.promise, core);
+            }
+        }
+    }
+
+    fn answer_kept(&mut self, now: Instant, key: usize, promise: Promise, core: &mut Core) {
+        self.with_session(now, key, core, |session, cx| {
+            session.handle_kept(promise, cx)
+        });
+    }
+
     /// Takes up the sessions among the records of the store; others are not ours.
     pub(super) fn restore(
         &mut self,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Journal, Trouble};
+use super::{Journal, Keeping, Trouble};
 use crate::gateway::{LinkSettings, SessionSettings};
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
@@ -25,6 +25,8 @@ pub struct Context<'a> {
     pub predefined: &'a Predefined,
     /// `WirelessNodeId` to put around answers, for a node behind a forwarder.
     pub node_id: Option<&'a [u8]>,
+    /// Who keeps what the node is promised.
+    pub keeping: Keeping,
     /// What is remembered of the node.
     pub journal: &'a mut Journal,
     /// Counters.

@@ -4,12 +4,13 @@
 //! the passing of time; it answers through its [`Context`]. It knows nothing of addresses, other
 //! nodes or MQTT packet ids. One file an exchange: `connect`, `will`, `uplink`, `subscribe`,
 //! `downlink` (REGISTER, PUBLISH and their repetition), `sleep`; `topic`
-//! chooses ids for names and names for ids. `journal` and `view` show it to people.
+//! chooses ids for names and names for ids, `promise` holds back what the store has to have first. `journal` and `view` show it to people.
 
 mod connect;
 mod context;
 mod downlink;
 mod journal;
+mod promise;
 mod sleep;
 mod snapshot;
 mod subscribe;
@@ -26,7 +27,7 @@ use self::downlink::Downlink;
 use self::sleep::Flush;
 use self::subscribe::{Subscription, SubscriptionRequests};
 use self::uplink::Uplink;
-use self::will::WillUpdate;
+use self::will::PendingWill;
 use crate::gateway::SessionSettings;
 use crate::topics::Registry;
 use crate::upstream::{Event, Refusal, Request, RequestId, Will};
@@ -35,6 +36,7 @@ use crate::wire::{Packet, QoS, TopicId};
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
 pub use journal::{Count, Direction, Journal, Name, TROUBLES, Trouble};
+pub use promise::{Keeping, Promise};
 pub use view::{
     ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView, WaitsFor,
 };
@@ -55,7 +57,7 @@ pub struct Session {
     /// The broker is gone for good while the node slept: tell it at its next contact (I-36).
     orphaned: bool,
     will: Option<Arc<Will>>,
-    will_update: Option<WillUpdate>,
+    will_update: Option<PendingWill>,
     registry: Registry,
     /// Pre-defined ids the node used, with their names (I-10).
     predefined: Vec<(TopicId, Arc<str>)>,
@@ -65,6 +67,8 @@ pub struct Session {
     uplink: Uplink,
     downlink: Downlink,
     last_request: u32,
+    /// The last answer that was held back for the store.
+    promised: Promise,
     sleep_duration: u16,
     last_heard: Instant,
     /// From when keep-alive, sleep or retention is measured.
@@ -160,6 +164,7 @@ impl Session {
             uplink: Uplink::default(),
             downlink: Downlink::default(),
             last_request: 0,
+            promised: Promise::default(),
             sleep_duration: 0,
             last_heard: now,
             supervised_from: now,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::topic::short_name;
-use super::{Context, Session, SubscriptionView, Trouble};
+use super::{Context, Promise, Session, SubscriptionView, Trouble};
 use crate::memory::grow_gently;
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
 
-/// Requests of one node that wait for the broker; beyond it the node hears congestion.
+/// Requests of one node that wait for the broker or the store; beyond it the node hears congestion.
 const PENDING_MAX: usize = 4;
 
 /// One subscription the broker has granted.
@@ -40,6 +40,15 @@ pub(super) struct SubscriptionRequests {
 struct Pending {
     request: RequestId,
     key: Key,
+    /// What the broker said, once it has and the store is to have it, too.
+    held: Option<(Promise, Outcome)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Granted(QoS),
+    Refused,
+    Ended,
 }
 
 /// What makes two requests the same.
@@ -134,23 +143,56 @@ impl Session {
         granted: Option<QoS>,
         cx: &mut Context<'_>,
     ) {
-        let Some(key) = self.requests.take(request) else {
+        let Some(key) = self.requests.key(request) else {
             return;
         };
         let What::Subscribe { by, .. } = key.what else {
             return;
         };
-        let answer = match granted {
+        let filter = key.filter.clone();
+        match granted {
             Some(qos) => {
-                self.remember_subscription(key.filter.clone(), by, qos);
-                let topic_id = self.suback_topic_id(&key.filter, by);
-                Answer::SubAck {
-                    qos,
-                    topic_id,
-                    code: ReturnCode::Accepted,
-                }
+                self.remember_subscription(filter, by, qos);
+                self.promise_answer(request, Outcome::Granted(qos), cx);
             }
-            None => {
+            None => self.give_answer(request, Outcome::Refused, cx),
+        }
+    }
+
+    pub(super) fn handle_unsubscribed(&mut self, request: RequestId, cx: &mut Context<'_>) {
+        let Some(key) = self.requests.key(request) else {
+            return;
+        };
+        self.subscriptions
+            .retain(|subscription| subscription.filter != key.filter);
+        self.promise_answer(request, Outcome::Ended, cx);
+    }
+
+    /// Gives the answers the store had to have first.
+    pub(super) fn give_subscription_answers(&mut self, up_to: Promise, cx: &mut Context<'_>) {
+        while let Some((request, outcome)) = self.requests.next_kept(up_to) {
+            self.give_answer(request, outcome, cx);
+        }
+    }
+
+    fn promise_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
+        match self.promise(cx) {
+            Some(promise) => self.requests.hold(request, promise, outcome),
+            None => self.give_answer(request, outcome, cx),
+        }
+    }
+
+    fn give_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
+        let Some(key) = self.requests.take(request) else {
+            return;
+        };
+        let answer = match (outcome, key.what) {
+            (Outcome::Granted(qos), What::Subscribe { by, .. }) => Answer::SubAck {
+                qos,
+                topic_id: self.suback_topic_id(&key.filter, by),
+                code: ReturnCode::Accepted,
+            },
+            (Outcome::Refused, _) => {
                 cx.stats.rejections += 1;
                 cx.note(Trouble::SubscribeRefused((&*key.filter).into()));
                 self.unpend(&key.filter);
@@ -160,6 +202,7 @@ impl Session {
                     code: ReturnCode::NotSupported,
                 }
             }
+            (Outcome::Granted(_), What::Unsubscribe) | (Outcome::Ended, _) => Answer::UnsubAck,
         };
         answer.send(key.msg_id, cx);
         self.requests.last = Some(Box::new(Finished {
@@ -168,20 +211,6 @@ impl Session {
             at: cx.now,
         }));
         self.pump(cx);
-    }
-
-    pub(super) fn handle_unsubscribed(&mut self, request: RequestId, cx: &mut Context<'_>) {
-        let Some(key) = self.requests.take(request) else {
-            return;
-        };
-        self.subscriptions
-            .retain(|subscription| subscription.filter != key.filter);
-        Answer::UnsubAck.send(key.msg_id, cx);
-        self.requests.last = Some(Box::new(Finished {
-            key,
-            answer: Answer::UnsubAck,
-            at: cx.now,
-        }));
     }
 
     /// Subscribes again to everything, for a broker that has forgotten the node (I-36).
@@ -268,7 +297,11 @@ impl Session {
             What::Unsubscribe => Request::Unsubscribe { id, filter },
         });
         grow_gently(&mut self.requests.pending);
-        self.requests.pending.push(Pending { request: id, key });
+        self.requests.pending.push(Pending {
+            request: id,
+            key,
+            held: None,
+        });
     }
 
     /// Assigns the id before the broker is asked: it may deliver before its SUBACK (I-11).
@@ -276,14 +309,16 @@ impl Session {
         if self.requests.pending.len() >= PENDING_MAX {
             return Err(ReturnCode::Congestion);
         }
-        let What::Subscribe { by, .. } = key.what else {
+        let What::Subscribe { by, qos } = key.what else {
             return Ok(());
         };
-        let known = self
-            .subscriptions
-            .iter()
-            .any(|known| known.filter == key.filter);
-        if !known && self.subscriptions.len() >= cx.settings.subscriptions_max {
+        let mut subscriptions = self.subscriptions.iter();
+        let known = subscriptions.find(|known| known.filter == key.filter);
+        let same = known.is_some_and(|known| (known.by, known.qos) == (by, qos));
+        if !same && self.cannot_promise(cx) {
+            return Err(ReturnCode::Congestion);
+        }
+        if known.is_none() && self.subscriptions.len() >= cx.settings.subscriptions_max {
             return Err(ReturnCode::NotSupported);
         }
         if by == SubscribedAs::Name && !has_wildcard(&key.filter) {
@@ -347,9 +382,32 @@ impl SubscriptionRequests {
         })
     }
 
-    /// Returns how many requests the broker has not answered.
+    /// Returns how many requests are not answered.
     pub(super) fn under_way(&self) -> usize {
         self.pending.len()
+    }
+
+    fn key(&self, request: RequestId) -> Option<&Key> {
+        let mut pending = self.pending.iter();
+        let pending = pending.find(|pending| pending.request == request)?;
+        Some(&pending.key)
+    }
+
+    fn hold(&mut self, request: RequestId, promise: Promise, outcome: Outcome) {
+        let mut pending = self.pending.iter_mut();
+        if let Some(pending) = pending.find(|pending| pending.request == request) {
+            pending.held = Some((promise, outcome));
+        }
+    }
+
+    /// Returns the oldest request whose answer is safe.
+    fn next_kept(&self, up_to: Promise) -> Option<(RequestId, Outcome)> {
+        let held = self.pending.iter().filter_map(|pending| {
+            let (promise, outcome) = pending.held?;
+            (promise <= up_to).then_some((promise, pending.request, outcome))
+        });
+        let first = held.min_by_key(|(promise, ..)| *promise);
+        first.map(|(_, request, outcome)| (request, outcome))
     }
 
     fn take(&mut self, request: RequestId) -> Option<Key> {

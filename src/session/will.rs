@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::connect::Connecting;
-use super::{Context, Established, Session, State, Trouble};
+use super::{Context, Established, Promise, Session, State, Trouble};
 use crate::topics::is_valid_name;
 use crate::upstream::{Request, Will};
 use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
@@ -20,9 +20,16 @@ pub(super) struct WillQuestion {
     repeats: u32,
 }
 
-/// The update that waits for the broker.
+/// The update that waits for the broker, then for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WillUpdate {
+pub(super) struct PendingWill {
+    update: WillUpdate,
+    /// The broker has it, or need not know; the store has to have it first.
+    held: Option<Promise>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WillUpdate {
     Topic,
     Message,
 }
@@ -131,10 +138,26 @@ impl Session {
         self.update_will(Some(wanted), WillUpdate::Message, cx);
     }
 
-    /// Answers the update that waited for the broker, if there is one.
+    /// The broker has the update that waited for it, if there is one.
     pub(super) fn finish_will_update(&mut self, cx: &mut Context<'_>) {
-        if let Some(update) = self.will_update.take() {
-            update.respond(ReturnCode::Accepted, cx);
+        let waits = |pending: &mut PendingWill| pending.held.is_none();
+        if let Some(pending) = self.will_update.take_if(waits) {
+            self.accept_will_update(pending.update, cx);
+        }
+    }
+
+    /// Answers the update that waited for the store, if there is one.
+    pub(super) fn give_will_answer(&mut self, up_to: Promise, cx: &mut Context<'_>) {
+        let safe = |pending: &mut PendingWill| pending.held.is_some_and(|held| held <= up_to);
+        if let Some(pending) = self.will_update.take_if(safe) {
+            pending.update.respond(ReturnCode::Accepted, cx);
+        }
+    }
+
+    fn accept_will_update(&mut self, update: WillUpdate, cx: &mut Context<'_>) {
+        match self.promise(cx) {
+            None => update.respond(ReturnCode::Accepted, cx),
+            held => self.will_update = Some(PendingWill { update, held }),
         }
     }
 
@@ -146,13 +169,16 @@ impl Session {
             return;
         }
         if wanted == self.will {
-            return update.respond(ReturnCode::Accepted, cx);
+            return self.accept_will_update(update, cx);
+        }
+        if self.cannot_promise(cx) {
+            return update.respond(ReturnCode::Congestion, cx);
         }
         if self.connect.clean_session || self.established.is_none() {
             return update.respond(ReturnCode::NotSupported, cx);
         }
         self.will = wanted;
-        self.will_update = Some(update);
+        self.will_update = Some(PendingWill { update, held: None });
         let wanted = Established {
             clean_session: false,
             will: self.will.clone(),

@@ -10,6 +10,7 @@ mod identity;
 mod observe;
 mod outage;
 mod outbox;
+mod promises;
 mod restart;
 mod shared;
 mod states;

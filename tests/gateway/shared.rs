@@ -7,12 +7,12 @@ use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
 
-const PUB: &str = "gw-pub-1";
-const SUB: &str = "gw-sub-1";
+pub(crate) const PUB: &str = "gw-pub-1";
+pub(crate) const SUB: &str = "gw-sub-1";
 /// Opened for a filter that overlaps another one.
 const SUB_2: &str = "gw-sub-2";
 
-fn shared() -> Settings {
+pub(crate) fn shared() -> Settings {
     let mut settings = settings();
     settings.upstream.mode = Mode::Shared;
     settings.upstream.shared.client_id = "gw".into();
@@ -20,14 +20,14 @@ fn shared() -> Settings {
     settings
 }
 
-fn keeping() -> Settings {
+pub(crate) fn keeping() -> Settings {
     let mut settings = shared();
     settings.keep_sessions = true;
     settings
 }
 
 /// The connections stand.
-fn bench(settings: Settings) -> Bench {
+pub(crate) fn bench(settings: Settings) -> Bench {
     let mut t = Bench::with(settings);
     t.at(2_000).discard_told();
     t.connects();
@@ -35,7 +35,7 @@ fn bench(settings: Settings) -> Bench {
     t
 }
 
-fn subscribe(t: &mut Bench, address: &str, filter: &str, qos: QoS) {
+pub(crate) fn subscribe(t: &mut Bench, address: &str, filter: &str, qos: QoS) {
     t.node(
         address,
         Packet::Subscribe {
@@ -47,13 +47,13 @@ fn subscribe(t: &mut Bench, address: &str, filter: &str, qos: QoS) {
     );
 }
 
-fn mqtt_subscribe(filter: &str, qos: rumqttc::QoS, pkid: u16) -> mqtt::Packet {
+pub(crate) fn mqtt_subscribe(filter: &str, qos: rumqttc::QoS, pkid: u16) -> mqtt::Packet {
     let mut subscribe = mqtt::Subscribe::new(filter, qos);
     subscribe.pkid = pkid;
     mqtt::Packet::Subscribe(subscribe)
 }
 
-fn granted(qos: rumqttc::QoS, pkid: u16) -> mqtt::Packet {
+pub(crate) fn granted(qos: rumqttc::QoS, pkid: u16) -> mqtt::Packet {
     let granted = mqtt::SubscribeReasonCode::Success(qos);
     mqtt::Packet::SubAck(mqtt::SubAck::new(pkid, vec![granted]))
 }
@@ -67,10 +67,11 @@ fn subscribed(t: &mut Bench, address: &str, filter: &str, link: &str, pkid: u16)
         mqtt_subscribe(filter, rumqttc::QoS::AtLeastOnce, pkid),
     )]);
     t.broker(link, &[granted(rumqttc::QoS::AtLeastOnce, pkid)]);
+    t.stored();
     assert_eq!(t.heard_by().len(), 1, "SUBACK");
 }
 
-fn message(topic: &str, pkid: u16) -> mqtt::Packet {
+pub(crate) fn message(topic: &str, pkid: u16) -> mqtt::Packet {
     mqtt_publish(topic, rumqttc::QoS::AtLeastOnce, pkid, b"x")
 }
 
@@ -314,7 +315,7 @@ fn what_is_owed_survives_a_restart_and_is_acknowledged_once_safe() {
     let [topic, topic_b] = two(&mut t, false);
     subscribed(&mut t, A, "a/b", SUB, OWN_ID);
     subscribe(&mut t, B, "a/b", QoS::AtLeastOnce);
-    t.node(B, DISCONNECT);
+    t.stored().node(B, DISCONNECT);
     t.at(5_000).discard_told();
     t.discard_sent();
     t.broker(SUB, &[message("a/b", 3)]);

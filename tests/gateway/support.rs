@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) gateway: Gateway,
     /// What the store holds.
     pub(crate) store: BTreeMap<Bytes, Bytes>,
+    /// What of it was safe when it last said so.
+    safe: BTreeMap<Bytes, Bytes>,
     /// Operations the store has had.
     pub(crate) store_ops: usize,
     /// Commits the store has not answered.
@@ -104,6 +106,7 @@ impl Bench {
             gateway: Gateway::new(settings, 7),
             broker,
             store: BTreeMap::new(),
+            safe: BTreeMap::new(),
             store_ops: 0,
             commits: Vec::new(),
             epoch,
@@ -155,8 +158,17 @@ impl Bench {
         }
     }
 
+    /// As [`Self::restarted`], after power failed: of its store there is what was safe.
+    pub(crate) fn crashed(mut self, settings: Settings) -> Self {
+        self.store = std::mem::take(&mut self.safe);
+        let mut bench = self.restarted(settings);
+        bench.safe = bench.store.clone();
+        bench
+    }
+
     /// The store says that all it has is safe.
     pub(crate) fn stored(&mut self) -> &mut Self {
+        self.safe = self.store.clone();
         for ticket in std::mem::take(&mut self.commits) {
             self.gateway.handle_input(self.now, Input::Stored(ticket));
             self.drain();
@@ -188,6 +200,11 @@ impl Bench {
     pub(crate) fn discard_told(&mut self) -> &mut Self {
         self.mqtt.clear();
         self
+    }
+
+    /// What went to nodes since the last look.
+    pub(crate) fn sent(&mut self) -> Vec<(Target, Vec<u8>)> {
+        std::mem::take(&mut self.datagrams)
     }
 
     /// Which datagrams went to nodes, without order.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mqtt_sn_gateway::gateway::{LinkSettings, SessionSettings};
 use mqtt_sn_gateway::scratch::Scratch;
-use mqtt_sn_gateway::session::{ConnectContent, Context, Journal, QueueBudget, Session, Status};
+use mqtt_sn_gateway::session::{
+    ConnectContent, Context, Journal, Keeping, QueueBudget, Session, Status,
+};
 use mqtt_sn_gateway::stats::Stats;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::upstream::{
@@ -243,6 +245,7 @@ impl Timeline {
             link: &self.link,
             predefined: &self.predefined,
             node_id: self.node_id.as_deref(),
+            keeping: Keeping::Elsewhere,
             journal: &mut self.journal,
             stats: &mut self.stats,
             rng: &mut self.rng,

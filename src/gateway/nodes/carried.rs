@@ -19,16 +19,17 @@ impl Nodes {
     }
 
     /// Lets the policy act, then carries out what it wants of sockets and store.
-    pub(super) fn with_shared(
+    pub(super) fn with_shared<T>(
         &mut self,
         now: Instant,
         core: &mut Core,
-        act: impl FnOnce(&mut Shared, &mut Context<'_>),
-    ) {
+        act: impl FnOnce(&mut Shared, &mut Context<'_>) -> T,
+    ) -> T {
         let (shared, buffers) = (&mut self.shared, &mut self.buffers);
-        core.with_policy(now, &mut buffers.sockets, |cx| act(shared, cx));
+        let result = core.with_policy(now, &mut buffers.sockets, |cx| act(shared, cx));
         core.outputs
             .extend(buffers.sockets.drain(..).map(Output::Broker));
+        result
     }
 
     /// Gives sessions what the policy has for them, as much as one turn may bring.

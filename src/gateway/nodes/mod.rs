@@ -18,7 +18,7 @@ use slab::Slab;
 pub(super) use self::arrival::Arrival;
 use self::turn::Buffers;
 use super::directory::Directory;
-use super::keep::Kept;
+use super::keep::{Commits, Kept};
 use super::observe::{Happening, Interest, Trace};
 use super::{Core, LinkId, Mode, Peer, Route};
 use crate::session::{Journal, Session, Status};
@@ -42,6 +42,8 @@ pub(super) struct Nodes {
     shared: Shared,
     /// Takes what nodes publish into the store, if it is to go there.
     outbox: Outbox,
+    /// Sessions that wait for the store.
+    pub(super) commits: Commits,
     /// Reused from call to call.
     buffers: Buffers,
 }
@@ -63,7 +65,7 @@ pub(super) struct Node {
     /// The earliest entry it has among the wake-ups.
     wakes_at: Option<Instant>,
     /// What the store has of its session.
-    stored: Kept,
+    pub(super) stored: Kept,
     /// The entry it has among the kept ones.
     kept_since: Option<Instant>,
 }
@@ -71,6 +73,10 @@ pub(super) struct Node {
 impl Nodes {
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Node> {
+        self.nodes.get_mut(key).map(|node| &mut **node)
     }
 
     pub(super) fn wakeups(&self) -> usize {
@@ -146,7 +152,7 @@ impl Nodes {
             return;
         };
         let node = &mut self.nodes[key];
-        node.stored = Kept::Revision(session.revision());
+        node.stored = Kept::restored(&session);
         node.session = session;
         if let Some(connection) = &mut node.connection {
             connection.set_known();

@@ -7,7 +7,6 @@ use super::super::{Core, Output, Uplink};
 use super::{Node, Nodes};
 use crate::store::{Record, Ticket};
 use crate::upstream::outbox::{Asker, Outbox, OutboxView};
-use crate::upstream::shared::Shared;
 use crate::upstream::{Context, NodeKey};
 
 impl Nodes {
@@ -38,11 +37,10 @@ impl Nodes {
         ticket: Ticket,
         core: &mut Core,
     ) {
-        let ours = self.with_outbox(now, core, |outbox, cx| outbox.handle_stored(ticket, cx));
-        if !ours {
-            self.with_shared(now, core, |shared: &mut Shared, cx| {
-                shared.handle_stored(ticket, cx);
-            });
+        let taken = self.with_outbox(now, core, |outbox, cx| outbox.handle_stored(ticket, cx))
+            || self.with_shared(now, core, |shared, cx| shared.handle_stored(ticket, cx));
+        if !taken {
+            self.handle_kept(now, ticket, core);
         }
     }
 
@@ -83,7 +81,7 @@ impl Nodes {
 }
 
 impl Node {
-    pub(super) fn asker(&self, key: usize) -> Asker {
+    pub(in crate::gateway) fn asker(&self, key: usize) -> Asker {
         Asker {
             node: NodeKey(key as u32),
             client_id: self.session.client_id().clone(),

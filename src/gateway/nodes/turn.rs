@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target, Uplink};
 use super::{Node, Nodes};
-use crate::session::{Context, Direction, Journal, Session, Status};
+use crate::session::{Context, Direction, Journal, Keeping, Session, Status};
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
 use crate::upstream::shared::Shared;
@@ -107,7 +107,7 @@ impl Nodes {
     }
 
     /// Lets the session act, then carries out what it wants.
-    pub(super) fn with_session(
+    pub(in crate::gateway) fn with_session(
         &mut self,
         now: Instant,
         key: usize,
@@ -216,6 +216,7 @@ impl Nodes {
         }
         if node.session.status() != Status::Connecting {
             core.keep(&node.session, &mut node.stored);
+            self.keep_promises(now, key, core);
         }
         self.schedule(key, core);
     }
@@ -276,6 +277,7 @@ impl Node {
             .binding
             .as_ref()
             .and_then(|(peer, _)| peer.node.as_deref());
+        let keeping = self.keeping(core);
         let before = Before::new(core, &self.journal);
         act(
             &mut self.session,
@@ -285,6 +287,7 @@ impl Node {
                 link,
                 predefined: &core.settings.predefined,
                 node_id,
+                keeping,
                 journal: &mut self.journal,
                 stats: &mut core.stats,
                 rng: &mut core.rng,
@@ -295,6 +298,17 @@ impl Node {
             },
         );
         self.credit(now, &before, core);
+    }
+
+    /// Says who keeps what the node is promised: with a connection of its own, the broker.
+    fn keeping(&self, core: &Core) -> Keeping {
+        if !core.settings.keep_sessions || self.connection.is_some() {
+            Keeping::Elsewhere
+        } else if core.store_full {
+            Keeping::FullStore
+        } else {
+            Keeping::Store
+        }
     }
 
     /// Takes over into the journal what the session added to the counters of all nodes.
