@@ -18,8 +18,10 @@ mod node;
 #[expect(dead_code, reason = "shared with other tests, which need more of it")]
 mod process;
 
+mod budget;
 mod care;
 mod corpus;
+mod encapsulation;
 mod gateway;
 mod paho;
 mod ports;

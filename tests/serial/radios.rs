@@ -15,7 +15,7 @@ use mqtt_sn_gateway::links::serial::radio::{
 use crate::hex::hex;
 use mqtt_sn::dongle::{BOUNDS, frames};
 
-fn settings(framing: Framing) -> RadioSettings {
+pub(crate) fn settings(framing: Framing) -> RadioSettings {
     RadioSettings {
         framing,
         addressing: Addressing::Auto,
@@ -26,14 +26,14 @@ fn settings(framing: Framing) -> RadioSettings {
 }
 
 /// A radio, and the far end's codec for each of its lines.
-struct Bench {
+pub(crate) struct Bench {
     now: Instant,
-    radio: Box<dyn Radio>,
+    pub(crate) radio: Box<dyn Radio>,
     far: Box<dyn Codec>,
 }
 
 impl Bench {
-    fn new(settings: &RadioSettings) -> Self {
+    pub(crate) fn new(settings: &RadioSettings) -> Self {
         let mut bench = Self {
             now: Instant::now(),
             radio: radio(settings),
@@ -44,12 +44,12 @@ impl Bench {
         bench
     }
 
-    fn send(&mut self, to: To, message: &str) {
+    pub(crate) fn send(&mut self, to: To, message: &str) {
         self.radio.send(self.now, to, hex(message).into());
     }
 
     /// Contents of the frames the radio writes now.
-    fn written(&mut self) -> Vec<(Lane, Vec<u8>)> {
+    pub(crate) fn written(&mut self) -> Vec<(Lane, Vec<u8>)> {
         let mut written = Vec::new();
         let mut wire = Vec::new();
         while let Some(lane) = self.radio.poll_octets(self.now, &mut wire) {
@@ -60,13 +60,13 @@ impl Bench {
         written
     }
 
-    fn hear(&mut self, lane: Lane, content: &[u8]) {
+    pub(crate) fn hear(&mut self, lane: Lane, content: &[u8]) {
         let mut wire = Vec::new();
         self.far.encode(content, &mut wire).expect("fits");
         self.radio.handle_octets(self.now, lane, &wire);
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    pub(crate) fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.radio.poll_event()).collect()
     }
 

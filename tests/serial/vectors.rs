@@ -16,7 +16,7 @@ const ADVERTISE: &str = "05 00 01 03 84";
 const SPECIALS: &str = "0B 0C 00 00 01 00 00 7E 7D 11 13";
 
 #[track_caller]
-fn both_ways(mut codec: Box<dyn Codec>, content: &[u8], wire: &str) {
+pub(crate) fn both_ways(mut codec: Box<dyn Codec>, content: &[u8], wire: &str) {
     let wire = hex(wire);
     assert_eq!(encode(codec.as_ref(), content), wire, "encoded");
     assert_eq!(

@@ -237,6 +237,43 @@ fn a_doubted_module_answers_or_is_silent() {
     assert_eq!(bench.events, [Event::Notice(Notice::NoApi), Event::Silent]);
 }
 
+/// Somebody changes the module's mode by radio. What nodes say is mostly read in either mode, so that the
+/// module is never silent; but frames to nodes were written in the wrong mode from then on.
+#[test]
+fn a_module_that_reports_on_nothing_is_asked_for_its_mode() {
+    for (before, after) in [
+        (ApiMode::Plain, ApiMode::Escaped),
+        (ApiMode::Escaped, ApiMode::Plain),
+    ] {
+        let mut bench = Bench::ready(before);
+        bench.module.set_mode(after);
+        let specials = publish(&[0x7d, 0x11]);
+        for _ in 0..3 {
+            bench.send(&NODE_A, &specials);
+            bench.settle();
+            bench.pass(Duration::from_secs(11));
+        }
+        assert!(bench.events.contains(&Event::Up), "{:?}", bench.events);
+        bench.delivered.clear();
+        bench.send(&NODE_A, &specials);
+        bench.settle();
+        assert_eq!(bench.delivered, [(NODE_A.to_vec(), specials)], "{after:?}");
+        let counters = bench.radio.counters();
+        assert_eq!(counters.unreported, 3);
+
+        // One that answers and goes on reporting on nothing is not asked again and again.
+        bench.events.clear();
+        bench.module.silent.insert(NODE_A.to_vec());
+        for _ in 0..10 {
+            bench.send(&NODE_A, b"\x02\x17");
+            bench.settle();
+            bench.pass(Duration::from_secs(11));
+        }
+        let asked = bench.events.iter().filter(|event| **event == Event::Up);
+        assert_eq!(asked.count(), 1);
+    }
+}
+
 /// Nobody listens and nothing grows: the queue is bounded, QoS 0 goes first.
 #[test]
 fn the_queue_is_bounded_and_gives_up_qos_0_first() {
@@ -261,35 +298,4 @@ fn the_queue_is_bounded_and_gives_up_qos_0_first() {
         .filter(|(_, message)| *message == qos_1)
         .count();
     assert_eq!(qos_1_delivered, 60);
-}
-
-/// A budget of frames spreads them over time.
-#[test]
-fn a_budget_spreads_frames() {
-    let mut settings = settings();
-    settings.framing = Framing::SlipCrc;
-    settings.budget.frame_interval = Some(Duration::from_millis(500));
-    let mut radio = radio(&settings);
-    let start = Instant::now();
-    radio.handle_open(start);
-    let mut sent = Vec::new();
-    for _ in 0..10 {
-        radio.send(start, To::One(Address::PointToPoint), hex("02 17").into());
-    }
-    let mut now = start;
-    loop {
-        let mut wire = Vec::new();
-        while radio.poll_octets(now, &mut wire).is_some() {
-            sent.push(now - start);
-        }
-        match radio.poll_timeout() {
-            Some(at) => {
-                assert!(at > now, "wakes only when something can be done");
-                now = at;
-            }
-            None => break,
-        }
-    }
-    let seconds: Vec<_> = sent.iter().map(Duration::as_secs_f64).collect();
-    assert_eq!(seconds, [0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
 }

@@ -201,6 +201,10 @@ pub(super) fn stable_paths() -> Vec<PathBuf> {
 
 /// Returns the stable path of a port that was named by one that is not.
 pub(super) fn stable_path_for(path: &Path) -> Option<PathBuf> {
+    stable_path_among(list, path)
+}
+
+fn stable_path_among(list: impl FnOnce() -> Vec<Device>, path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let is_numbered = path.parent() == Some(Path::new("/dev"))
         && (name.starts_with("ttyUSB") || name.starts_with("ttyACM"));
@@ -340,6 +344,21 @@ mod tests {
             machine.path("by-id/usb-FTDI_FT232R_A1B2")
         );
         assert_eq!(devices[0].path(), Path::new("/dev/ttyACM0"));
+    }
+
+    /// `ttyUSB0` may be another dongle after a reboot: whoever writes it is told what to write instead.
+    #[test]
+    fn a_numbered_path_has_a_stable_one() {
+        let machine = Machine::new();
+        machine.plug("ttyUSB0", ("0403", "6001"), ("FTDI", "FT232R"), "A1B2");
+        machine.link("by-id/usb-FTDI_FT232R_A1B2", "ttyUSB0");
+        machine.plug("ttyACM0", ("2341", "0043"), ("Arduino", "Uno"), "55");
+        let stable = |path: &str| stable_path_among(|| machine.list(), Path::new(path));
+        let by_id = machine.path("by-id/usb-FTDI_FT232R_A1B2");
+        assert_eq!(stable("/dev/ttyUSB0"), Some(by_id.clone()));
+        assert_eq!(stable("/dev/ttyUSB1"), None, "not there");
+        assert_eq!(stable("/dev/ttyACM0"), None, "it has no other name");
+        assert_eq!(stable(by_id.to_str().unwrap()), None, "already stable");
     }
 
     /// Clones share a serial number and one link in by-id; only the socket tells them apart.

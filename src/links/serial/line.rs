@@ -11,16 +11,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::backoff::Backoff;
 use super::port::{OpenError, PortSettings};
 use super::stream::{Device, Stream};
 use super::watch::Watch;
 
-/// Wait before the first and the last attempts to open a device again.
-const DEVICE_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// The same for a server in the network.
-const NETWORK_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A line that stood this long starts again with the first wait.
-const STABLE: Duration = Duration::from_secs(10);
 /// Lets udev set permissions and links after a device appears.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A device that has not opened for so long is reported; the attempt goes on.
@@ -52,7 +47,7 @@ pub(super) struct Line {
     device: Device,
     settings: PortSettings,
     state: State,
-    wait: Duration,
+    backoff: Backoff,
     received: Vec<u8>,
     outgoing: Vec<u8>,
     /// Until when the device has to take something.
@@ -77,15 +72,14 @@ enum State {
     },
     Open {
         stream: Stream,
-        since: Instant,
     },
 }
 
 impl Line {
     /// Makes a line that opens as soon as [`next`](Self::next) is awaited.
     pub(super) fn new(device: Device, settings: PortSettings) -> Self {
-        let mut line = Self {
-            wait: Duration::ZERO,
+        Self {
+            backoff: Backoff::of(&device),
             device,
             settings,
             state: State::Closed {
@@ -95,9 +89,7 @@ impl Line {
             received: Vec::new(),
             outgoing: Vec::new(),
             write_deadline: None,
-        };
-        line.wait = line.backoff().0;
-        line
+        }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -115,7 +107,7 @@ impl Line {
 
     /// Takes octets to write; [`next`](Self::next) writes them.
     pub(super) fn write(&mut self, octets: &[u8]) {
-        let State::Open { stream, .. } = &self.state else {
+        let State::Open { stream } = &self.state else {
             return;
         };
         // Mostly there is room and nobody has to wait for it.
@@ -150,7 +142,7 @@ impl Line {
                         biased;
                         () = changed(watch.as_ref()) => {
                             *retry_at = (*retry_at).min(Instant::now() + DEBOUNCE);
-                            self.wait = self.backoff().0;
+                            self.backoff.hope();
                             continue;
                         }
                         () = sleep_until(*retry_at) => {}
@@ -202,7 +194,7 @@ impl Line {
                     self.settled();
                     return LineEvent::Opened;
                 }
-                State::Open { stream, .. } => {
+                State::Open { stream } => {
                     let turn = turn(
                         stream,
                         &self.outgoing,
@@ -243,40 +235,23 @@ impl Line {
             if !self.settings.settle.is_zero() {
                 stream.discard();
             }
-            let since = Instant::now();
-            self.state = State::Open { stream, since };
+            self.backoff.open(Instant::now().into_std());
+            self.state = State::Open { stream };
         }
     }
 
     /// Closes at once and plans the next attempt.
     fn close(&mut self) {
-        let (first, last) = self.backoff();
-        if let State::Open { since, .. } = self.state
-            && since.elapsed() >= STABLE
-        {
-            self.wait = first;
-        }
+        let retry_at = self.backoff.close(Instant::now().into_std()).into();
         self.outgoing.clear();
         self.write_deadline = None;
         // The descriptor goes before the watch comes: what appears from now on is the device again.
         self.state = State::Closed {
-            retry_at: Instant::now() + self.wait,
+            retry_at,
             watch: None,
         };
         let watch = self.device.place().and_then(|place| Watch::new(place).ok());
-        self.state = State::Closed {
-            retry_at: Instant::now() + self.wait,
-            watch,
-        };
-        self.wait = (self.wait * 2).min(last);
-    }
-
-    const fn backoff(&self) -> (Duration, Duration) {
-        if self.device.is_remote() {
-            NETWORK_BACKOFF
-        } else {
-            DEVICE_BACKOFF
-        }
+        self.state = State::Closed { retry_at, watch };
     }
 }
 

@@ -5,6 +5,7 @@
 //! it is gone and waits for it. One task a link joins them and speaks with the daemon by two bounded
 //! channels: a dongle that is gone, slow or mad never holds up another link.
 
+mod backoff;
 pub mod devices;
 mod holder;
 mod line;

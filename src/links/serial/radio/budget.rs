@@ -28,15 +28,23 @@ impl Budget {
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
         let second = Duration::from_secs(1);
         let by_octets = self.octets.map(|rate| second * octets / rate.max(1));
-        let by_duty = self.duty.map(|duty| {
-            let on_air = second * 8 * octets / duty.bit_rate.max(1);
-            on_air * 1000 / duty.millionths.max(1) * 1000
-        });
+        let by_duty = self.duty.map(|duty| duty.cost(octets));
         [by_octets, self.frame_interval, by_duty]
             .into_iter()
             .flatten()
             .max()
             .unwrap_or_default()
+    }
+}
+
+impl Duty {
+    /// Rounded up, so that no rule of a band is broken by a nanosecond.
+    fn cost(self, octets: u32) -> Duration {
+        const NANOSECONDS_TIMES_MILLIONTHS: u128 = 1_000_000_000 * 1_000_000;
+        let rate = u128::from(self.bit_rate.max(1)) * u128::from(self.millionths.max(1));
+        let bits = u128::from(octets) * 8;
+        let cost = (bits * NANOSECONDS_TIMES_MILLIONTHS).div_ceil(rate);
+        Duration::from_nanos(cost.try_into().unwrap_or(u64::MAX))
     }
 }
 

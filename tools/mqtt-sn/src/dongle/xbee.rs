@@ -56,6 +56,11 @@ impl XBeeDongle {
         }
     }
 
+    /// Changes the mode, as somebody may do by radio: the host is not told.
+    pub fn set_mode(&mut self, mode: ApiMode) {
+        self.codec.set_mode(mode);
+    }
+
     /// Sends any frame to the host.
     pub fn say(&self, frame: &ApiFrame<'_>, effects: &mut Effects) {
         let mut content = Vec::new();

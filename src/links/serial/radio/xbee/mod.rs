@@ -25,6 +25,8 @@ use crate::links::framing::xbee::{ApiFrame, ApiMode, AtStatus, MAX_CONTENT, UNKN
 use crate::links::framing::{Bounds, Codec};
 
 const QUEUE_MAX: usize = 64;
+/// Frames without a report in a row from which on the module is asked: it may have lost what it was told.
+const UNREPORTED_ENOUGH: u64 = 3;
 /// Pause before the next frame after the module ran out of buffers.
 const RELIEF: Duration = Duration::from_millis(200);
 
@@ -44,6 +46,8 @@ pub(super) struct XBeeRadio {
     configured_max: usize,
     /// When the module has buffers again.
     relieved_at: Option<Instant>,
+    /// Frames without a report since the last report.
+    unreported: u64,
     /// Whether people were told that the module is silent, and not yet that it is back.
     told_silent: bool,
 }
@@ -63,6 +67,7 @@ impl XBeeRadio {
             max,
             configured_max: max,
             relieved_at: None,
+            unreported: 0,
             told_silent: false,
         }
     }
@@ -119,6 +124,7 @@ impl XBeeRadio {
 
     /// The module says what became of a frame.
     fn report(&mut self, now: Instant, frame_id: u8, delivery: u8, to16: Option<u16>) {
+        self.unreported = 0;
         let Some(flight) = self.flights.land(frame_id) else {
             self.common.counters.late_reports += 1;
             return;
@@ -157,6 +163,18 @@ impl XBeeRadio {
             reason = flight::words(delivery),
             "not delivered"
         );
+    }
+
+    /// Gives up frames without a report. A module that passes on what nodes say and reports on nothing does
+    /// not understand what it is told: its mode is another one. It is asked once in each such silence.
+    fn give_up_unreported(&mut self, now: Instant) {
+        let expired = self.flights.expire(now);
+        self.common.counters.unreported += expired;
+        let before = self.unreported;
+        self.unreported += expired;
+        if before < UNREPORTED_ENOUGH && self.unreported >= UNREPORTED_ENOUGH {
+            self.interview.begin(Cause::Doubt);
+        }
     }
 
     fn modem_status(&mut self, status: u8) {
@@ -267,6 +285,7 @@ impl Radio for XBeeRadio {
         self.common.restart();
         self.flights.clear();
         self.relieved_at = None;
+        self.unreported = 0;
         self.interview.begin(Cause::Start);
     }
 
@@ -309,7 +328,7 @@ impl Radio for XBeeRadio {
         if self.pause_ends().is_some_and(|at| at <= now) {
             self.handle_octets(now, Lane::Main, &[]);
         }
-        self.common.counters.unreported += self.flights.expire(now);
+        self.give_up_unreported(now);
         let verdict = self.interview.handle_timeout(now);
         if let Some(verdict) = verdict.or_else(|| self.interview.poll_verdict()) {
             self.conclude(verdict);
