@@ -81,6 +81,63 @@ fn a_locked_device_is_in_use() {
     Port::open(&place, &SETTINGS).expect("free");
 }
 
+/// A port somebody else has is told once and tried again until it is free.
+#[tokio::test]
+async fn a_busy_port_is_waited_for() {
+    use rustix::fs::{FlockOperation, flock};
+
+    let (log, _guard) = Log::collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().join("dongle");
+    let plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw))).expect("a pty");
+    let other = std::fs::File::open(&place).expect("it opens");
+    flock(&other, FlockOperation::LockExclusive).expect("locked");
+    let mut bench = Bench::start_with(Framing::Raw, |config| {
+        config.device = place.to_str().expect("a path").parse().expect("a device");
+    });
+    let told = format!(
+        "WARN raw: {} is in use by another process (run as root to see which). Stop it or choose another \
+         dongle; two programs cannot share one radio.",
+        place.display()
+    );
+    wait_for_line(&log, &told).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    drop(other);
+    bench.up().await;
+    exchange(&mut bench, &plugged, &[], Address::PointToPoint).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+/// A login console, `ModemManager` or brltty locks nothing and reads part of what the dongle says: half of the
+/// traffic is missing, and nobody knows why.
+#[tokio::test]
+async fn who_reads_from_the_port_as_well_is_named() {
+    let (log, _guard) = Log::collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().join("dongle");
+    let _plugged = Plugged::new(&place, Box::new(PlainDongle::new(Framing::Raw))).expect("a pty");
+    let port = std::fs::File::open(&place).expect("it opens");
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .stdin(port)
+        .spawn()
+        .expect("started");
+    let mut bench = Bench::start_with(Framing::Raw, |config| {
+        config.device = place.to_str().expect("a path").parse().expect("a device");
+    });
+    bench.up().await;
+    let told = format!(
+        "WARN raw: {} is open in sleep (pid {}) as well, which takes part of what the dongle says. Stop it, or \
+         keep it from this port",
+        place.display(),
+        other.id()
+    );
+    wait_for_line(&log, &told).await;
+    other.kill().expect("ours");
+    other.wait().expect("ours");
+}
+
 /// With RTS/CTS and no CTS wire nothing can be written: after 2 s the log names the wire.
 #[tokio::test]
 async fn a_port_that_takes_nothing_is_told_with_its_wire() {

@@ -28,16 +28,29 @@ pub(super) fn name(holder: Option<&Holder>) -> String {
 
 /// Finds the first other process with this device open; `None` when there is none that may be seen.
 pub fn of(device: &Path) -> Option<Holder> {
-    let device = fs::canonicalize(device).ok()?;
     let own = std::process::id();
+    first(device, |pid| pid != own)
+}
+
+/// Finds the first process of another program with this device open. One of the same program would have locked
+/// it, unless it is a child about to start another one.
+pub(super) fn of_another_program(device: &Path) -> Option<Holder> {
+    let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let own = program("self");
+    first(device, |pid| program(&pid.to_string()) != own)
+}
+
+fn first(device: &Path, is_meant: impl Fn(u32) -> bool) -> Option<Holder> {
+    let device = fs::canonicalize(device).ok()?;
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != own)
         .collect();
     pids.sort_unstable();
-    let pid = pids.into_iter().find(|pid| has_open(*pid, &device))?;
+    let pid = pids
+        .into_iter()
+        .find(|pid| has_open(*pid, &device) && is_meant(*pid))?;
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(Holder {
         program: program.trim().to_owned(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
+use super::holder::Holder;
 use super::port::{OpenError, PortSettings};
 use super::stream::{Device, Stream};
 use super::watch::Watch;
@@ -94,6 +95,14 @@ impl Line {
 
     pub(super) fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Returns who else has the device open.
+    pub(super) fn also_open(&self) -> Option<&Holder> {
+        match &self.state {
+            State::Open { stream } => stream.also_open(),
+            State::Closed { .. } | State::Opening { .. } | State::Settling { .. } => None,
+        }
     }
 
     pub(super) const fn is_open(&self) -> bool {

@@ -161,6 +161,18 @@ impl Link {
                 stable.display()
             );
         }
+        for line in [Some(&self.main), self.transmit.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(holder) = line.also_open() {
+                warn!(
+                    "{name}: {} is open in {holder} as well, which takes part of what the dongle says. Stop it, \
+                     or keep it from this port",
+                    line.device()
+                );
+            }
+        }
         self.told_down = false;
         self.told_stuck = false;
         self.silence.interrupt();

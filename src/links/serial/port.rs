@@ -139,6 +139,7 @@ fn advice(group: &str, user: &str) -> String {
 #[derive(Debug)]
 pub struct Port {
     fd: OwnedFd,
+    also_open: Option<Holder>,
 }
 
 impl Port {
@@ -158,7 +159,10 @@ impl Port {
         if flock(&fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(busy(path));
         }
-        let port = Self { fd };
+        let port = Self {
+            fd,
+            also_open: holder::of_another_program(path),
+        };
         // Ptys and gadget ports need not know it.
         let _ = ioctl_tiocexcl(&port.fd);
         port.configure(path, settings)?;
@@ -193,6 +197,12 @@ impl Port {
             return Err(speed(accepted));
         }
         Ok(())
+    }
+
+    /// Returns who had the port open before and has not locked it, as a login console or `ModemManager` does: what
+    /// it reads, this port does not.
+    pub const fn also_open(&self) -> Option<&Holder> {
+        self.also_open.as_ref()
     }
 
     /// Throws away what was received and not read, and what was written and not sent.

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::devices;
+use super::holder::Holder;
 use super::port::{OpenError, Port, PortSettings};
 use super::readiness;
 
@@ -193,6 +194,13 @@ impl Stream {
         match self {
             Self::Port(port) => port.try_io(Interest::WRITABLE, |port| port.write(octets)),
             Self::Tcp(stream) => stream.try_write(octets),
+        }
+    }
+
+    pub(super) fn also_open(&self) -> Option<&Holder> {
+        match self {
+            Self::Port(port) => port.get_ref().also_open(),
+            Self::Tcp(_) => None,
         }
     }
 
