@@ -87,7 +87,7 @@ impl Link {
                 let stats = serial.stats();
                 LinkState {
                     kind: "serial",
-                    up: stats.is_open,
+                    up: stats.is_open && !stats.is_off_network,
                     addresses: Vec::new(),
                     signal: stats.signal,
                     lost: stats.lost,

@@ -12,7 +12,8 @@ use mqtt_sn_gateway::links::serial::{Flow, OpenError, Port};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::hex::hex;
-use crate::ports::{Bench, Log, SETTINGS, deliver, exchange, wait_for_line};
+use crate::log::{Log, wait_for_line};
+use crate::ports::{Bench, SETTINGS, deliver, exchange};
 use crate::probe::gateway;
 use mqtt_sn::dongle::{PlainDongle, Plugged, XBeeDongle};
 

@@ -23,6 +23,7 @@ mod care;
 mod corpus;
 mod encapsulation;
 mod gateway;
+mod log;
 mod paho;
 mod ports;
 mod probe;

@@ -261,7 +261,10 @@ fn defect_10_a_module_that_restarts_is_asked_again() {
     assert_eq!(bench.events, [Event::Notice(Notice::Joined), Event::Up]);
     bench.events.clear();
     bench.module_says(&ApiFrame::ModemStatus(3));
-    assert_eq!(bench.events, [Event::Notice(Notice::Disassociated)]);
+    assert_eq!(
+        bench.events,
+        [Event::Notice(Notice::Disassociated), Event::Down]
+    );
 }
 
 /// Messages no radio of this kind can carry are counted, not retried for ever.

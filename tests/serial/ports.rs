@@ -1,7 +1,6 @@
 //! Serial links over ptys: traffic, unplugging, plugging in again, and what people are told.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mqtt_sn_gateway::gateway::{Address, LinkId};
@@ -14,9 +13,9 @@ use mqtt_sn_gateway::links::serial::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::hex::hex;
+use crate::log::{Log, wait_for_line};
 use mqtt_sn::dongle::{AquilaDongle, Dongle, PlainDongle, Plugged, XBeeDongle};
 
 const NODE: [u8; 8] = [0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x00, 0x0a];
@@ -335,49 +334,6 @@ fn errors_say_what_to_do() {
     }
 }
 
-/// Log lines, collected.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("log").extend_from_slice(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    /// Collects what this thread logs from now on.
-    pub(crate) fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(log.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .with_max_level(tracing::Level::INFO)
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().expect("log").clone()).expect("text");
-        text.lines().map(|line| line.trim().to_owned()).collect()
-    }
-}
-
 /// One WARN when it goes, one INFO when it is back.
 #[tokio::test]
 async fn coming_and_going_is_told_once() {
@@ -450,12 +406,22 @@ async fn boot_text_is_told_once_in_words() {
     );
 }
 
-pub(crate) async fn wait_for_line(log: &Log, expected: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !log.lines().iter().any(|line| line == expected) {
-        assert!(Instant::now() < deadline, "{:#?}", log.lines());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// A module that leaves its network reaches nobody: the link is down until it has joined again.
+#[tokio::test]
+async fn a_module_that_leaves_its_network_is_a_link_that_is_down() {
+    let (log, _guard) = Log::collect();
+    let mut bench = Bench::start(Framing::XBee);
+    let plugged = bench.plug(XBeeDongle::new(ApiMode::Plain));
+    bench.up().await;
+    assert!(!bench.serial.stats().is_off_network);
+    plugged.write(&hex("7E 00 02 8A 03 72"));
+    let stats = bench.until(|stats| stats.is_off_network).await;
+    assert!(stats.is_open);
+    wait_for_line(&log, "WARN xbee: the dongle has left its network").await;
+    plugged.write(&hex("7E 00 02 8A 02 73"));
+    bench.up().await;
+    assert!(!bench.serial.stats().is_off_network);
+    wait_for_line(&log, "INFO xbee: the dongle has joined its network").await;
 }
 
 /// A serial server in the network: found late, lost, found again.

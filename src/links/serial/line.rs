@@ -343,6 +343,8 @@ fn is_temporary(error: &io::Error) -> bool {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
+    use rustix::pty::OpenptFlags;
+
     use super::*;
     use crate::links::serial::port::Flow;
 
@@ -351,6 +353,38 @@ mod tests {
         flow: Flow::None,
         settle: Duration::ZERO,
     };
+
+    /// However rarely a device is tried after a long time, it is found as soon as it appears: even its directory may
+    /// come with it, as `/dev/serial/by-id` does.
+    #[tokio::test]
+    async fn a_device_that_appears_is_opened_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("serial/by-id/dongle");
+        let mut line = Line::new(Device::Path(place.clone()), SETTINGS);
+        let hours = Duration::from_secs(100 * 3600);
+        let event = line.next().await;
+        assert!(matches!(event, LineEvent::NotOpened(_)), "{event:?}");
+        let State::Closed { retry_at, .. } = &mut line.state else {
+            panic!("it waits");
+        };
+        *retry_at += hours;
+
+        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pty");
+        rustix::pty::unlockpt(&master).expect("a pty");
+        let slave = rustix::pty::ptsname(&master, Vec::new()).expect("a name");
+        let appear = async {
+            // Not before the line waits.
+            tokio::task::yield_now().await;
+            std::fs::create_dir_all(place.parent().expect("a directory")).expect("writable");
+            let slave = slave.to_str().expect("a path");
+            std::os::unix::fs::symlink(slave, &place).expect("writable");
+        };
+        let opened = async {
+            // Attempts between the directory and the device fail.
+            while !matches!(line.next().await, LineEvent::Opened) {}
+        };
+        tokio::join!(opened, appear);
+    }
 
     /// An RFCOMM device may block in open() until its other end is in reach: that is told once, and the
     /// attempt goes on, because a second one would block a second thread.

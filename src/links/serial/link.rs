@@ -177,6 +177,7 @@ impl Link {
         self.told_stuck = false;
         self.silence.interrupt();
         self.current.opened += 1;
+        self.current.is_off_network = false;
         self.radio.handle_open(now);
     }
 
@@ -275,7 +276,14 @@ impl Link {
                         bytes,
                     }
                 }
-                Event::Up => Heard::Up,
+                Event::Up => {
+                    self.current.is_off_network = false;
+                    Heard::Up
+                }
+                Event::Down => {
+                    self.current.is_off_network = true;
+                    continue;
+                }
                 Event::MaxMessage(octets) => Heard::MaxMessage(octets),
                 Event::Silent => {
                     self.reopen();

@@ -140,6 +140,8 @@ pub enum Heard {
 pub struct SerialStats {
     /// Whether the port is open now.
     pub is_open: bool,
+    /// Whether the dongle has left its radio network and not joined one since.
+    pub is_off_network: bool,
     /// Times it was opened.
     pub opened: u64,
     /// Times it was lost.

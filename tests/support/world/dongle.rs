@@ -222,7 +222,7 @@ impl Dongle {
                 Event::Up => outcomes.push(Outcome::Up),
                 Event::MaxMessage(octets) => outcomes.push(Outcome::MaxMessage(octets)),
                 Event::Silent => self.plug(now),
-                Event::Notice(_) => {}
+                Event::Down | Event::Notice(_) => {}
             }
         }
         outcomes

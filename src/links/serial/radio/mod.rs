@@ -157,6 +157,8 @@ pub enum Event {
     },
     /// The dongle answers and its network is up: nodes can be told that the gateway is here.
     Up,
+    /// The dongle has left its network: nobody can be reached until [`Up`](Self::Up).
+    Down,
     /// No longer than this many octets can a message to a node be.
     MaxMessage(usize),
     /// The dongle was asked and does not answer: the line is worth opening anew.

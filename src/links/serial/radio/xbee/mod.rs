@@ -188,7 +188,10 @@ impl XBeeRadio {
                 self.common.notice(Notice::Joined);
                 self.common.events.push_back(Event::Up);
             }
-            0x03 => self.common.notice(Notice::Disassociated),
+            0x03 => {
+                self.common.notice(Notice::Disassociated);
+                self.common.events.push_back(Event::Down);
+            }
             0x0d => {
                 let what = "the module's supply voltage is out of range";
                 self.common.notice(Notice::Trouble(what));
