@@ -377,6 +377,23 @@ fn a_slow_node_does_not_keep_the_broker_waiting() {
     assert_eq!(left.count(), 0);
 }
 
+/// The third message went to the store at once, since the first was there, and the second did not: a
+/// gateway killed then had the third before the second.
+#[test]
+fn what_goes_to_the_store_goes_in_order() {
+    let mut t = bench(keeping());
+    let [topic, _] = two(&mut t, false);
+    subscribed(&mut t, A, "a/b", SUB, OWN_ID);
+    t.at(3_000).discard_told();
+    t.broker(SUB, &[message("a/b", 3)]);
+    t.sends([(A, publish(topic, QoS::AtLeastOnce, 1, b"x"))]);
+    t.at(3_500).broker(SUB, &[message("a/b", 4)]);
+    t.at(4_100).stored().tells_broker([(SUB, mqtt_puback(3))]);
+    t.broker(SUB, &[message("a/b", 5)]).tells_broker([]);
+    t.stored();
+    t.tells_broker([(SUB, mqtt_puback(4)), (SUB, mqtt_puback(5))]);
+}
+
 #[test]
 fn a_broker_that_forgot_is_subscribed_to_again() {
     let mut t = bench(shared());

@@ -3,7 +3,7 @@
 //! The list of nodes is made when it arrives; the copies are handed out a turn at a time. The broker hears
 //! that it arrived when the last node has acknowledged it, or when the store has it for the others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::owed::BodyId;
@@ -197,12 +197,38 @@ impl Shared {
             return;
         }
         if nodes.iter().any(|node| self.is_slow(*node)) {
+            self.keep_what_came_before(body, &nodes, cx);
             self.keep_owed(body, &nodes, cx);
         } else {
             let until = cx.now + PATIENCE;
             self.deliveries
                 .awaited
                 .push_back(Awaited { until, body, nodes });
+        }
+    }
+
+    /// Puts into the store what is owed to these nodes and came before a message that is about to go
+    /// there: after a restart the broker would send it behind that.
+    fn keep_what_came_before(&mut self, body: BodyId, nodes: &[NodeKey], cx: &mut Context<'_>) {
+        if !nodes
+            .iter()
+            .any(|node| self.owes_unkept_before(*node, body))
+        {
+            return;
+        }
+        let mut concerned: BTreeSet<NodeKey> = nodes.iter().copied().collect();
+        let mut before = Vec::new();
+        for (index, awaited) in self.deliveries.awaited.iter().enumerate().rev() {
+            let concerns = |node| concerned.contains(node) && self.owes(*node, awaited.body);
+            if self.bodies.is_awaited(awaited.body) && awaited.nodes.iter().any(concerns) {
+                concerned.extend(&awaited.nodes);
+                before.push(index);
+            }
+        }
+        for index in before.into_iter().rev() {
+            let Awaited { body, nodes, .. } = &mut self.deliveries.awaited[index];
+            let (body, nodes) = (*body, std::mem::take(nodes));
+            self.keep_owed(body, &nodes, cx);
         }
     }
 

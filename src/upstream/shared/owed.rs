@@ -407,6 +407,25 @@ impl Shared {
         }
     }
 
+    /// Whether a node with `CleanSession` 0 has not acknowledged a message.
+    pub(super) fn owes(&self, node: NodeKey, body: BodyId) -> bool {
+        let member = self.members.get(node);
+        let member = member.filter(|member| !member.clean_session);
+        member.is_some_and(|member| member.owed.iter().any(|owed| owed.body == Some(body)))
+    }
+
+    /// Whether a node with `CleanSession` 0 is owed something of before a message that is not in the store.
+    pub(super) fn owes_unkept_before(&self, node: NodeKey, body: BodyId) -> bool {
+        let member = self.members.get(node);
+        let member = member.filter(|member| !member.clean_session);
+        member.is_some_and(|member| {
+            let mut before = member.owed.iter().rev();
+            before.by_ref().find(|owed| owed.body == Some(body));
+            let last = before.find(|owed| owed.body.is_some());
+            last.is_some_and(|owed| !owed.kept)
+        })
+    }
+
     /// Whether a node will not acknowledge soon.
     pub(super) fn is_slow(&self, node: NodeKey) -> bool {
         let member = self.members.get(node);
