@@ -5,22 +5,23 @@
 //! A step is whatever happens in the World: a datagram or a piece of a TCP stream arrives, a timer fires,
 //! somebody acts. `cargo run --release -p mqtt-sn-world --example seeds -- faults` shows the packets.
 
+use mqtt_sn_gateway::gateway::Mode;
 use mqtt_sn_world::{Fault, Transcript, run_exchanges};
 
 const SEED: u64 = 1;
 
-fn keeps_every_rule(fault: Fault) {
-    let (calm, steps) = run_exchanges(SEED, None, Transcript::silent());
+fn keeps_every_rule(mode: Mode, fault: Fault) {
+    let (calm, steps) = run_exchanges(SEED, mode, None, Transcript::silent());
     assert!(calm.outcome.is_ok(), "{:?}", calm.outcome);
     for step in 1..=steps {
-        let run = |transcript| run_exchanges(SEED, Some((step, fault)), transcript).0;
+        let run = |transcript| run_exchanges(SEED, mode, Some((step, fault)), transcript).0;
         let Err(violation) = run(Transcript::silent()).outcome else {
             continue;
         };
         let packets = run(Transcript::recording()).transcript;
         let client = violation.client.as_deref();
         panic!(
-            "{}\n{fault:?} at step {step} of {steps}: {violation}",
+            "{}\n{fault:?} at step {step} of {steps}, {mode:?}: {violation}",
             packets.tail(client, 200)
         );
     }
@@ -28,43 +29,78 @@ fn keeps_every_rule(fault: Fault) {
 
 #[test]
 fn connections_cut_at_every_step() {
-    keeps_every_rule(Fault::Cut);
+    keeps_every_rule(Mode::PerNode, Fault::Cut);
 }
 
 #[test]
 fn a_broker_away_for_a_moment_at_every_step() {
-    keeps_every_rule(Fault::ShortOutage);
+    keeps_every_rule(Mode::PerNode, Fault::ShortOutage);
 }
 
 #[test]
 fn a_broker_away_for_long_at_every_step() {
-    keeps_every_rule(Fault::LongOutage);
+    keeps_every_rule(Mode::PerNode, Fault::LongOutage);
 }
 
 #[test]
 fn a_broker_stalled_at_every_step() {
-    keeps_every_rule(Fault::Stall);
+    keeps_every_rule(Mode::PerNode, Fault::Stall);
 }
 
 #[test]
 fn a_gateway_restarted_from_its_store_at_every_step() {
-    keeps_every_rule(Fault::Restart);
+    keeps_every_rule(Mode::PerNode, Fault::Restart);
 }
 
 #[test]
 fn a_gateway_restarted_without_store_at_every_step() {
-    keeps_every_rule(Fault::RestartWithoutStore);
+    keeps_every_rule(Mode::PerNode, Fault::RestartWithoutStore);
 }
 
 #[test]
 fn a_gateway_restarted_late_at_every_step() {
-    keeps_every_rule(Fault::LateRestart);
+    keeps_every_rule(Mode::PerNode, Fault::LateRestart);
+}
+
+#[test]
+fn shared_connections_cut_at_every_step() {
+    keeps_every_rule(Mode::Shared, Fault::Cut);
+}
+
+#[test]
+fn a_broker_away_for_a_moment_at_every_step_in_shared_mode() {
+    keeps_every_rule(Mode::Shared, Fault::ShortOutage);
+}
+
+#[test]
+fn a_broker_away_for_long_at_every_step_in_shared_mode() {
+    keeps_every_rule(Mode::Shared, Fault::LongOutage);
+}
+
+#[test]
+fn a_broker_stalled_at_every_step_in_shared_mode() {
+    keeps_every_rule(Mode::Shared, Fault::Stall);
+}
+
+#[test]
+fn a_shared_gateway_restarted_from_its_store_at_every_step() {
+    keeps_every_rule(Mode::Shared, Fault::Restart);
+}
+
+#[test]
+fn a_shared_gateway_restarted_without_store_at_every_step() {
+    keeps_every_rule(Mode::Shared, Fault::RestartWithoutStore);
+}
+
+#[test]
+fn a_shared_gateway_restarted_late_at_every_step() {
+    keeps_every_rule(Mode::Shared, Fault::LateRestart);
 }
 
 /// What the faults meet is the whole protocol, or else the tests above show less than they say.
 #[test]
 fn the_exchanges_are_all_there_are() {
-    let (report, _) = run_exchanges(SEED, None, Transcript::recording());
+    let (report, _) = run_exchanges(SEED, Mode::PerNode, None, Transcript::recording());
     let text = report.transcript.tail(None, usize::MAX);
     for packet in [
         "-> CONNECT ",

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::Settings;
+use mqtt_sn_gateway::gateway::{Mode, Settings};
 use mqtt_sn_gateway::wire::{QoS, TopicId};
 
 use crate::broker::Mood;
 use crate::device::{Chore, Interest, Plan, Subject};
-use crate::fleet::{Report, live_on, settings};
+use crate::fleet::{Report, live_on, settings, shared};
 use crate::link::Impairment;
 use crate::transcript::Transcript;
 use crate::violation::Violation;
@@ -76,12 +76,17 @@ impl Fault {
 /// fault, that happens right before its step, counted from 1.
 pub fn run_exchanges(
     seed: u64,
+    mode: Mode,
     fault: Option<(u64, Fault)>,
     transcript: Transcript,
 ) -> (Report, u64) {
     let settings = Settings {
         keep_sessions: fault.is_none_or(|(_, fault)| fault.keeps_sessions()),
         ..settings()
+    };
+    let settings = match mode {
+        Mode::PerNode => settings,
+        Mode::Shared => shared(settings),
     };
     let mut world = World::new(settings, seed);
     world.transcript = transcript;

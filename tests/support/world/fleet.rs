@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
-use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Network, QosMinusOne, Settings};
+use mqtt_sn_gateway::gateway::{LinkId, LinkSettings, Mode, Network, QosMinusOne, Settings};
 use mqtt_sn_gateway::links::framing::Framing;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::wire::{QoS, ReturnCode, TopicId};
@@ -71,6 +71,12 @@ pub fn settings() -> Settings {
         predefined: Arc::new(predefined),
         ..Settings::default()
     }
+}
+
+/// Returns settings by which a few connections of the gateway's own carry all nodes.
+pub(crate) fn shared(mut settings: Settings) -> Settings {
+    settings.upstream.mode = Mode::Shared;
+    settings
 }
 
 /// Runs the fleet of a seed through lively and calm times to its end.

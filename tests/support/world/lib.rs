@@ -27,6 +27,7 @@
 
 mod broker;
 mod cable;
+mod carried;
 mod clock;
 mod device;
 mod dongle;

@@ -53,8 +53,16 @@ impl World {
                 client,
                 message,
                 topic,
+            } if self.is_carrier(&client) => self.check_carried(message, &topic),
+            Effect::Arrived {
+                client,
+                message,
+                topic,
             } => self.check_arrival(&client, message, &topic),
+            Effect::Owed(client, id) if self.is_carrier(&client) => self.owe_carried(id),
             Effect::Owed(client, id) => self.ledger.owe(&client, id),
+            Effect::Settled(client, _) | Effect::Forgotten(client) | Effect::Will(client, _)
+                if self.is_carrier(&client) => {}
             Effect::Settled(client, id) => self.check_settled(&client, id),
             Effect::Forgotten(client) => self.ledger.forget(&client),
             Effect::Will(client, id) => self.check_will(&client, id),
@@ -63,7 +71,7 @@ impl World {
         }
     }
 
-    fn check_arrival(&mut self, client: &str, id: Option<MessageId>, topic: &str) {
+    pub(crate) fn check_arrival(&mut self, client: &str, id: Option<MessageId>, topic: &str) {
         if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
             message.copies += 1;
             // Somebody else replays it.
@@ -152,7 +160,7 @@ impl World {
     }
 
     /// Whether a message cannot travel on the link of a device [S 6.10].
-    fn is_too_large(&self, index: usize, octets: usize) -> bool {
+    pub(crate) fn is_too_large(&self, index: usize, octets: usize) -> bool {
         let plan = &self.devices[index].device.plan;
         let wrapped = plan.node.as_ref().map_or(0, |node| 3 + node.len());
         let header = if octets + 7 > 255 { 9 } else { 7 };
@@ -184,7 +192,7 @@ impl World {
         }
     }
 
-    fn check_will(&mut self, client: &str, id: Option<MessageId>) {
+    pub(crate) fn check_will(&mut self, client: &str, id: Option<MessageId>) {
         self.note("broker", &[], || format!("publishes the Will of {client}"));
         let Some(index) = self.clients.get(client).copied() else {
             return;
@@ -218,7 +226,7 @@ impl World {
         self.devices
             .iter()
             .filter(|placed| !placed.device.dead && !placed.device.victim)
-            .map(|placed| self.ledger.owed(&placed.device.plan.client_id).len())
+            .map(|placed| self.owed_to(&placed.device.plan.client_id).len())
             .sum()
     }
 
@@ -253,7 +261,7 @@ impl World {
                     "the node still waits for answers".to_owned(),
                 );
             }
-            if let Some(id) = self.ledger.owed(&client).first() {
+            if let Some(id) = self.owed_to(&client).first() {
                 self.accuse(
                     Rule::Delivery,
                     Some(&client),
@@ -333,7 +341,7 @@ impl World {
         let (before, minutes) = (self.wakes, 10);
         self.run_for(Duration::from_secs(60 * minutes))?;
         let wakes = self.wakes - before;
-        if wakes > minutes {
+        if wakes > minutes * own.len().max(1) as u64 {
             self.accuse(
                 Rule::Rest,
                 None,

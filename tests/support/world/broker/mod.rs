@@ -19,6 +19,7 @@ use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
 use mqtt_sn_gateway::upstream::ConnId;
 
 use crate::ledger::{Confirmed, MessageId};
+pub(crate) use session::matches;
 use session::{Parcel, Session};
 
 /// What the broker wants done, or wants known.

@@ -9,7 +9,7 @@ mod shadow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{LinkId, Peer, Settings};
+use mqtt_sn_gateway::gateway::{LinkId, Mode as UpstreamMode, Peer, Settings};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic};
 
 use crate::broker::Mark;
@@ -17,6 +17,9 @@ use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::{Rule, Violation};
 use exchange::{Kind, Patience};
 use shadow::{Mode, Shadow};
+
+/// To whom a filter was granted on a shared connection.
+const EVERYBODY: &str = "";
 
 /// Watches the gateway's edge.
 #[derive(Debug)]
@@ -86,6 +89,18 @@ impl Observer {
         shadow.may_drop(now, id, topic, patience)
     }
 
+    /// Whether the gateway, on whose own connection a message of QoS 1 or 2 comes, owes it to a client.
+    pub fn owes(&self, client: &str, topic: &str) -> bool {
+        let shadow = self.shadows.get(client);
+        shadow.is_some_and(|shadow| shadow.is_owed(topic))
+    }
+
+    /// Whether a message of QoS 1 or 2 was sent to a client and not acknowledged.
+    pub fn has_begun(&self, client: &str, id: MessageId) -> bool {
+        let shadow = self.shadows.get(client);
+        shadow.is_some_and(|shadow| shadow.has_begun(id))
+    }
+
     /// The gateway has read what the broker told it.
     pub fn on_mark(&mut self, mark: &Mark, ledger: &mut Ledger) {
         match mark {
@@ -95,7 +110,11 @@ impl Observer {
                 }
             }
             Mark::Granted(client, filter) => {
-                self.granted.insert((client.clone(), filter.clone()));
+                let grantee = match self.settings.upstream.mode {
+                    UpstreamMode::PerNode => client,
+                    UpstreamMode::Shared => EVERYBODY,
+                };
+                self.granted.insert((grantee.to_owned(), filter.clone()));
             }
             Mark::Accepted(_) => {}
         }
@@ -105,7 +124,8 @@ impl Observer {
     pub fn on_crash(&mut self) {
         self.handshakes.clear();
         self.bound.clear();
-        self.granted.clear();
+        // Shared filters are subscribed again by the store, not on request.
+        self.granted.retain(|(grantee, _)| grantee == EVERYBODY);
         self.roaming = None;
         let kept = self.settings.keep_sessions;
         for shadow in self.shadows.values_mut() {
@@ -302,17 +322,20 @@ impl Observer {
                 topic_id,
                 msg_id,
                 code,
+                qos,
                 ..
             } if code.is_accepted() => {
                 let filter = shadow.asked_filter(msg_id);
+                let grantee = match self.settings.upstream.mode {
+                    UpstreamMode::PerNode => shadow.client.clone(),
+                    UpstreamMode::Shared => EVERYBODY.to_owned(),
+                };
                 if let Some(filter) = &filter
-                    && !self
-                        .granted
-                        .contains(&(shadow.client.clone(), filter.clone()))
+                    && !self.granted.contains(&(grantee.clone(), filter.clone()))
                 {
                     return Some((Rule::BrokerFirst, format!("{filter} was not granted yet")));
                 }
-                shadow.tell_subscribed(topic_id, filter)
+                shadow.tell_subscribed(topic_id, filter, qos)
             }
             Packet::PingReq { .. } if shadow.mode == Mode::Asleep => {
                 Some((Rule::LetSleep, "the node sleeps".to_owned()))

@@ -56,6 +56,9 @@ pub(super) struct Shadow {
     /// Messages of QoS 1 the node has acknowledged. To a session that was lost meanwhile that says
     /// nothing, and nobody outside knows: the broker repeats them, and the gateway may with DUP.
     answered: BTreeSet<Vec<u8>>,
+    /// Filters by name, of QoS 1 and 2, that were granted to the node.
+    filters: BTreeSet<String>,
+    clean: bool,
 }
 
 impl Shadow {
@@ -80,6 +83,8 @@ impl Shadow {
             exchange: None,
             begun: BTreeMap::new(),
             answered: BTreeSet::new(),
+            filters: BTreeSet::new(),
+            clean: true,
         }
     }
 
@@ -103,6 +108,7 @@ impl Shadow {
                 *until = (*until).min(now + Duration::from_secs(60));
             }
         }
+        self.clean = clean;
         self.peer = Some(peer.clone());
         self.mode = Mode::Active;
         self.over = false;
@@ -118,6 +124,8 @@ impl Shadow {
 
     /// The gateway was restarted. What was kept may be a little old: a session may be asleep that was not.
     pub(super) fn survive(&mut self, kept: bool) {
+        let filters = std::mem::take(&mut self.filters);
+        let clean = self.clean;
         let kept = kept.then(|| (std::mem::take(&mut self.names), self.left_at));
         let uplink = std::mem::take(&mut self.uplink);
         *self = Self::new(&self.client);
@@ -125,6 +133,8 @@ impl Shadow {
         self.over = true;
         self.inherited = true;
         if let Some((names, left_at)) = kept {
+            self.filters = filters;
+            self.clean = clean;
             self.names = names;
             self.left_at = left_at;
             self.mode = Mode::Asleep;
@@ -208,6 +218,11 @@ impl Shadow {
                     .insert(publish.msg_id, (publish.data.to_vec(), publish.qos));
             }
             Packet::RegAck { msg_id, code, .. } => self.hear_regack(msg_id, code),
+            Packet::Unsubscribe { filter, .. } => {
+                if let Some(filter) = plain_name(&filter) {
+                    self.filters.remove(&filter);
+                }
+            }
             Packet::PubAck {
                 topic_id,
                 msg_id,
@@ -237,7 +252,6 @@ impl Shadow {
             | Packet::WillMsg { .. }
             | Packet::Publish(_)
             | Packet::PubRel { .. }
-            | Packet::Unsubscribe { .. }
             | Packet::PingResp
             | Packet::WillTopicUpd(_)
             | Packet::WillMsgUpd { .. }
@@ -358,14 +372,35 @@ impl Shadow {
         self.name_for_good(id, &name)
     }
 
+    /// Whether the node shall have a message of QoS 1 or 2 on a topic, also if it is away now.
+    pub(super) fn is_owed(&self, topic: &str) -> bool {
+        let mut filters = self.filters.iter();
+        !self.clean && filters.any(|filter| crate::broker::matches(filter, topic))
+    }
+
+    pub(super) fn has_begun(&self, id: MessageId) -> bool {
+        let mut begun = self.begun.keys();
+        begun.any(|payload| MessageId::of(payload) == Some(id))
+    }
+
     /// Returns the filter the node asked for, if it was a name.
     pub(super) fn asked_filter(&self, msg_id: MsgId) -> Option<String> {
         self.subscribes.get(&msg_id).cloned().flatten()
     }
 
     /// The gateway answers the node's SUBSCRIBE.
-    pub(super) fn tell_subscribed(&mut self, id: TopicId, filter: Option<String>) -> Verdict {
+    pub(super) fn tell_subscribed(
+        &mut self,
+        id: TopicId,
+        filter: Option<String>,
+        qos: QoS,
+    ) -> Verdict {
         let filter = filter?;
+        if qos >= QoS::AtLeastOnce {
+            self.filters.insert(filter.clone());
+        } else {
+            self.filters.remove(&filter);
+        }
         let wildcard = filter.contains(['+', '#']);
         if wildcard != (id == TopicId::NONE) {
             return Some((Rule::Form, format!("id {id} for the filter {filter}")));

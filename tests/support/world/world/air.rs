@@ -49,6 +49,9 @@ impl World {
             let sender = sender_of(from, &message);
             self.observer
                 .on_uplink(self.clock.now(), &sender, &message.packet, &mut self.ledger);
+            if let Packet::Unsubscribe { .. } = message.packet {
+                self.excuse_unsubscribed(&sender);
+            }
             // Who repeats these takes a session over, which is allowed (I-03, I-05).
             let claims = matches!(
                 message.packet,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{Gateway, Input, Output};
+use mqtt_sn_gateway::gateway::{Gateway, Input, Mode, Output};
 use mqtt_sn_gateway::store::Op;
 
 use super::{Happening, World};
@@ -26,6 +26,11 @@ impl World {
         }
         self.life += 1;
         self.observer.on_crash();
+        if self.settings.upstream.mode == Mode::Shared && !self.settings.keep_sessions {
+            for placed in &self.devices {
+                self.ledger.forget(&placed.device.plan.client_id);
+            }
+        }
         self.agenda.enter(now + pause, Happening::Restart);
     }
 
