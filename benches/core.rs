@@ -129,7 +129,15 @@ impl World {
                 filter,
             }),
         );
-        self.broker(node, b"\x90\x03\x00\x01\x01");
+        let answer = [0x90, 3, self.mqtt_sent[2], self.mqtt_sent[3], 1];
+        self.broker(node, &answer);
+        let accepted = Packet::SubAck {
+            qos,
+            topic_id: TopicId(1),
+            msg_id,
+            code: ReturnCode::Accepted,
+        };
+        assert_eq!(self.datagram_sent, encoded(&accepted), "subscribed");
     }
 
     fn ping(&mut self, node: usize) {

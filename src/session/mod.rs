@@ -29,6 +29,7 @@ use self::subscribe::{Subscription, SubscriptionRequests};
 use self::uplink::Uplink;
 use self::will::PendingWill;
 use crate::gateway::SessionSettings;
+use crate::memory::Seldom;
 use crate::topics::Registry;
 use crate::upstream::{Event, Refusal, Request, RequestId, Will};
 use crate::wire::{Packet, QoS, TopicId};
@@ -60,7 +61,7 @@ pub struct Session {
     will_update: Option<PendingWill>,
     registry: Registry,
     /// Pre-defined ids the node used, with their names (I-10).
-    predefined: Vec<(TopicId, Arc<str>)>,
+    predefined: Seldom<Vec<(TopicId, Arc<str>)>>,
     uses_short_names: bool,
     subscriptions: Vec<Subscription>,
     requests: SubscriptionRequests,
@@ -157,7 +158,7 @@ impl Session {
             will: None,
             will_update: None,
             registry: Registry::default(),
-            predefined: Vec::new(),
+            predefined: Seldom::default(),
             uses_short_names: false,
             subscriptions: Vec::new(),
             requests: SubscriptionRequests::default(),

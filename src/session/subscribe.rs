@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::topic::short_name;
 use super::{Context, Promise, Session, SubscriptionView, Trouble};
-use crate::memory::grow_gently;
+use crate::memory::{Seldom, grow_gently};
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -32,7 +32,7 @@ pub(super) enum SubscribedAs {
 /// Requests under way, and the last answer in case it was lost (I-22).
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionRequests {
-    pending: Vec<Pending>,
+    pending: Seldom<Vec<Pending>>,
     last: Option<Box<Finished>>,
 }
 
@@ -296,7 +296,6 @@ impl Session {
             What::Subscribe { qos, .. } => Request::Subscribe { id, filter, qos },
             What::Unsubscribe => Request::Unsubscribe { id, filter },
         });
-        grow_gently(&mut self.requests.pending);
         self.requests.pending.push(Pending {
             request: id,
             key,
@@ -411,16 +410,8 @@ impl SubscriptionRequests {
     }
 
     fn take(&mut self, request: RequestId) -> Option<Key> {
-        let index = self
-            .pending
-            .iter()
-            .position(|pending| pending.request == request)?;
-        let key = self.pending.remove(index).key;
-        if self.pending.is_empty() {
-            // Few nodes wait for an answer, and there are many.
-            self.pending = Vec::new();
-        }
-        Some(key)
+        let pending = self.pending.take(|pending| pending.request == request);
+        pending.map(|pending| pending.key)
     }
 
     fn remembered(&self, key: &Key, cx: &Context<'_>) -> Option<Answer> {

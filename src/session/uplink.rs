@@ -8,6 +8,7 @@ use foldhash::fast::FixedState;
 
 use super::topic::TopicError;
 use super::{Context, Session, Trouble, UplinkView};
+use crate::memory::Seldom;
 use crate::stats::Drop;
 use crate::upstream::{Request, RequestId, UplinkStage};
 use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, TopicId};
@@ -25,7 +26,7 @@ const REJECTED_MAX: usize = 8;
 pub(super) struct Uplink {
     exchanges: Vec<Exchange>,
     /// QoS 0 topics lately rejected, the latest last.
-    rejected: Vec<(TopicId, Instant)>,
+    rejected: Seldom<Vec<(TopicId, Instant)>>,
 }
 
 #[derive(Debug)]

@@ -66,7 +66,7 @@ impl Session {
         let current = self
             .downlink
             .exchange
-            .as_ref()
+            .as_deref()
             .filter(|exchange| exchange.msg_id == msg_id);
         let Some(&Exchange {
             step: Step::Publishing(topic),

@@ -56,6 +56,10 @@ impl Completed {
         self.0.push_back((msg_id, now));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn were_lately(&self, msg_id: MsgId, now: Instant) -> bool {
         let mut completed = self.0.iter().rev();
         completed.any(|(old, at)| *old == msg_id && now.duration_since(*at) < NETWORK_DELAY)

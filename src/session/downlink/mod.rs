@@ -16,6 +16,7 @@ use self::ids::{Completed, OwnIds};
 use self::queue::{NoRoom, Queue};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
+use crate::memory::Seldom;
 use crate::stats::Drop;
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
@@ -24,13 +25,23 @@ use crate::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
 #[derive(Debug, Default)]
 pub(in crate::session) struct Downlink {
     queue: Queue,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// When to repeat the exchange, or to go on after a pause.
     retry_at: Option<Instant>,
     /// The node reported congestion this often in a row (I-25).
     pauses: u32,
     paused: bool,
     own_ids: OwnIds,
+    outside: Seldom<Outside>,
+    /// Messages were left with the broker for want of room.
+    postponed: bool,
+    /// Whose messages the broker repeats.
+    origin: Origin,
+}
+
+/// What is remembered of messages that are not in the queue.
+#[derive(Debug, Default)]
+struct Outside {
     /// What the node was asked to acknowledge when the connection ended. If the broker repeats it, so
     /// does the gateway: the node may have it, and only the id tells (QoS 2).
     unanswered: Option<(Delivery, MsgId)>,
@@ -40,10 +51,18 @@ pub(in crate::session) struct Downlink {
     completed: Completed,
     /// Messages the broker sent and the node was not: their repetition is a first sending.
     unsent: Vec<Delivery>,
-    /// Messages were left with the broker for want of room.
-    postponed: bool,
-    /// Whose messages the broker repeats.
-    origin: Origin,
+}
+
+impl Outside {
+    fn is_blank(&self) -> bool {
+        let Self {
+            unanswered,
+            releases,
+            completed,
+            unsent,
+        } = self;
+        unanswered.is_none() && releases.is_empty() && completed.is_empty() && unsent.is_empty()
+    }
 }
 
 /// The one thing the node has to answer. REGISTER and PUBLISH concern the head of the queue.
@@ -149,11 +168,19 @@ impl Downlink {
         let taken = exchange.and_then(|exchange| Some((exchange.step.taken()?, exchange.msg_id)));
         self.note_unsent();
         self.queue.clear(budget);
+        let mut outside = std::mem::take(&mut self.outside);
+        if let Some(unanswered) = taken.or(sent) {
+            outside.get_or_make().unanswered = Some(unanswered);
+        }
+        if let Some(outside) = outside.get_mut() {
+            outside.releases.clear();
+            outside.completed = Completed::default();
+        }
+        outside.drop_if(Outside::is_blank);
         *self = Self {
             own_ids: self.own_ids,
-            unsent: std::mem::take(&mut self.unsent),
             origin: self.origin,
-            unanswered: taken.or(sent).or(self.unanswered),
+            outside,
             ..Self::default()
         };
     }
@@ -361,7 +388,7 @@ impl Session {
     }
 
     fn begin_exchange(&mut self, msg_id: MsgId, step: Step, cx: &Context<'_>) {
-        self.downlink.exchange = Some(Exchange {
+        self.downlink.exchange = Some(Box::new(Exchange {
             msg_id,
             step,
             repeats: 0,
@@ -370,7 +397,7 @@ impl Session {
             congested: 0,
             backs_off: false,
             failures: 0,
-        });
+        }));
     }
 
     /// Asks the node what it has to answer, and sets the clock.

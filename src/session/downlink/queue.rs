@@ -7,13 +7,17 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::gateway::SessionSettings;
+use crate::memory::Seldom;
 use crate::session::QueueBudget;
 use crate::upstream::{Delivery, Inbound};
 use crate::wire::{MsgId, QoS};
 
 /// Messages in the order the broker sent them.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct Queue(Seldom<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     messages: VecDeque<Queued>,
     qos0: usize,
     qos0_octets: usize,
@@ -51,6 +55,91 @@ impl Queue {
         busy: bool,
     ) -> u64 {
         let message = Queued::new(inbound, now);
+        let waiting = self.0.get_or_make();
+        let dropped = waiting.push_qos0(message, settings, budget, busy);
+        self.0.drop_if(Waiting::is_empty);
+        dropped
+    }
+
+    /// Appends a message of QoS 1 or 2, with the id it was sent with before.
+    pub(super) fn push(
+        &mut self,
+        inbound: Inbound,
+        msg_id: Option<MsgId>,
+        now: Instant,
+        settings: &SessionSettings,
+        budget: &mut QueueBudget,
+    ) -> Result<(), NoRoom> {
+        let message = Queued {
+            msg_id,
+            ..Queued::new(inbound, now)
+        };
+        let qos0 = self.0.get().map_or(0, |waiting| waiting.qos0);
+        if self.len() - qos0 >= settings.queue || !budget.take(message.octets()) {
+            return Err(NoRoom);
+        }
+        self.0.get_or_make().messages.push_back(message);
+        Ok(())
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut Queued> {
+        self.0.get_mut()?.messages.front_mut()
+    }
+
+    pub(super) fn pop(&mut self, budget: &mut QueueBudget) -> Option<Queued> {
+        let waiting = self.0.get_mut()?;
+        let message = waiting.messages.pop_front()?;
+        waiting.release(&message, budget);
+        self.0.drop_if(Waiting::is_empty);
+        Some(message)
+    }
+
+    pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
+        while self.pop(budget).is_some() {}
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.0
+            .get()
+            .into_iter()
+            .flat_map(|waiting| &waiting.messages)
+    }
+
+    /// The broker has forgotten the messages: nobody waits for their acknowledgement.
+    pub(super) fn orphan(&mut self) {
+        let waiting = self.0.get_mut().into_iter();
+        for message in waiting.flat_map(|waiting| &mut waiting.messages) {
+            message.delivery = None;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.get().map_or(0, |waiting| waiting.messages.len())
+    }
+
+    /// Returns how many messages are of QoS 0, and how many octets there are of all.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let qos0 = self.0.get().map_or(0, |waiting| waiting.qos0);
+        (qos0, self.iter().map(Queued::octets).sum())
+    }
+
+    pub(super) fn holds_topic(&self, topic: &str) -> bool {
+        self.iter().any(|message| &*message.topic == topic)
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn push_qos0(
+        &mut self,
+        message: Queued,
+        settings: &SessionSettings,
+        budget: &mut QueueBudget,
+        busy: bool,
+    ) -> u64 {
         let octets = message.octets();
         let mut dropped = 0;
         while self.qos0 > 0
@@ -74,64 +163,6 @@ impl Queue {
             dropped += 1;
         }
         dropped
-    }
-
-    /// Appends a message of QoS 1 or 2, with the id it was sent with before.
-    pub(super) fn push(
-        &mut self,
-        inbound: Inbound,
-        msg_id: Option<MsgId>,
-        now: Instant,
-        settings: &SessionSettings,
-        budget: &mut QueueBudget,
-    ) -> Result<(), NoRoom> {
-        let message = Queued {
-            msg_id,
-            ..Queued::new(inbound, now)
-        };
-        if self.messages.len() - self.qos0 >= settings.queue || !budget.take(message.octets()) {
-            return Err(NoRoom);
-        }
-        self.messages.push_back(message);
-        Ok(())
-    }
-
-    pub(super) fn front_mut(&mut self) -> Option<&mut Queued> {
-        self.messages.front_mut()
-    }
-
-    pub(super) fn pop(&mut self, budget: &mut QueueBudget) -> Option<Queued> {
-        let message = self.messages.pop_front()?;
-        self.release(&message, budget);
-        Some(message)
-    }
-
-    pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
-        while self.pop(budget).is_some() {}
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
-        self.messages.iter()
-    }
-
-    /// The broker has forgotten the messages: nobody waits for their acknowledgement.
-    pub(super) fn orphan(&mut self) {
-        for message in &mut self.messages {
-            message.delivery = None;
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Returns how many messages are of QoS 0, and how many octets there are of all.
-    pub(super) fn load(&self) -> (usize, usize) {
-        (self.qos0, self.messages.iter().map(Queued::octets).sum())
-    }
-
-    pub(super) fn holds_topic(&self, topic: &str) -> bool {
-        self.messages.iter().any(|message| &*message.topic == topic)
     }
 
     /// Drops the oldest message of QoS 0, but not the head while the node is about it (`busy`).

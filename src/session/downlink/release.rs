@@ -5,7 +5,9 @@
 //! has forgotten this one. So nothing of it has to be kept: whatever becomes of the gateway, what
 //! the broker repeats means the same message to the node.
 
-use super::{Exchange, Origin, Repetition, Step};
+use std::time::Instant;
+
+use super::{Exchange, Origin, Outside, Repetition, Step};
 use crate::session::{Context, Session, State};
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, QoS};
@@ -33,8 +35,7 @@ impl super::Downlink {
     pub(super) fn sent_as(&mut self, inbound: &Inbound) -> Option<MsgId> {
         let delivery = inbound.delivery?;
         let sent = self.take_unanswered(delivery);
-        let is_unsent = self.unsent.contains(&delivery);
-        self.unsent.retain(|unsent| *unsent != delivery);
+        let is_unsent = self.take_unsent(delivery);
         sent.or_else(|| {
             let maybe = inbound.repeated
                 && inbound.qos == QoS::ExactlyOnce
@@ -56,16 +57,43 @@ impl super::Downlink {
     /// Remembers that a message was not sent. It is no matter if a few are not remembered: to the node
     /// they look like repetitions, of which it has not seen the first.
     pub(super) fn postpone(&mut self, delivery: Delivery) {
-        if self.origin == Origin::Inherited && self.unsent.len() < UNSENT_MAX {
-            self.unsent.push(delivery);
+        if self.origin == Origin::Inherited {
+            let unsent = &mut self.outside.get_or_make().unsent;
+            if unsent.len() < UNSENT_MAX {
+                unsent.push(delivery);
+            }
         }
     }
 
+    /// Forgets that a message was not sent; says whether that was remembered.
+    fn take_unsent(&mut self, delivery: Delivery) -> bool {
+        let Some(outside) = self.outside.get_mut() else {
+            return false;
+        };
+        let before = outside.unsent.len();
+        outside.unsent.retain(|unsent| *unsent != delivery);
+        let remembered = outside.unsent.len() < before;
+        self.outside.drop_if(Outside::is_blank);
+        remembered
+    }
+
     fn take_unanswered(&mut self, delivery: Delivery) -> Option<MsgId> {
-        let sent = self
-            .unanswered
-            .take_if(|(unanswered, _)| *unanswered == delivery);
+        let unanswered = &mut self.outside.get_mut()?.unanswered;
+        let sent = unanswered.take_if(|(unanswered, _)| *unanswered == delivery);
+        self.outside.drop_if(Outside::is_blank);
         sent.map(|(_, msg_id)| msg_id)
+    }
+
+    fn take_release(&mut self) -> Option<Delivery> {
+        let delivery = self.outside.get_mut()?.releases.pop_front();
+        self.outside.drop_if(Outside::is_blank);
+        delivery
+    }
+
+    /// Whether the node completed a QoS 2 message of this id lately.
+    fn completed_lately(&self, msg_id: MsgId, now: Instant) -> bool {
+        let outside = self.outside.get();
+        outside.is_some_and(|outside| outside.completed.were_lately(msg_id, now))
     }
 }
 
@@ -77,7 +105,7 @@ impl Session {
             && !head.readdressed
             && let Some(msg_id) = head.delivery.map(Delivery::msg_id)
             // A late copy of an earlier answer would be taken for the next one.
-            && !self.downlink.completed.were_lately(msg_id, cx.now)
+            && !self.downlink.completed_lately(msg_id, cx.now)
             && !self.downlink.own_ids.were_lately(msg_id, cx.now)
         {
             return msg_id;
@@ -90,18 +118,19 @@ impl Session {
         if self.is_over() {
             return;
         }
-        match &self.downlink.exchange {
-            Some(Exchange {
-                step: Step::Received(received),
-                ..
-            }) if *received == delivery => return self.release_taken(Some(delivery), cx),
-            Some(Exchange {
-                step: Step::Releasing(asked),
-                ..
-            }) if *asked == Some(delivery) => return,
+        match self
+            .downlink
+            .exchange
+            .as_ref()
+            .map(|exchange| exchange.step)
+        {
+            Some(Step::Received(received)) if received == delivery => {
+                return self.release_taken(Some(delivery), cx);
+            }
+            Some(Step::Releasing(asked)) if asked == Some(delivery) => return,
             Some(_) | None => {}
         }
-        let releases = &mut self.downlink.releases;
+        let releases = &mut self.downlink.outside.get_or_make().releases;
         if releases.contains(&delivery) {
             return;
         }
@@ -116,11 +145,8 @@ impl Session {
     /// The broker has forgotten everything: nobody else will release what the node has.
     pub(in crate::session) fn release_forgotten(&mut self, cx: &mut Context<'_>) {
         self.downlink.queue.orphan();
-        if let Some(Exchange {
-            step: Step::Received(_),
-            ..
-        }) = self.downlink.exchange
-        {
+        let exchange = self.downlink.exchange.as_ref();
+        if exchange.is_some_and(|exchange| matches!(exchange.step, Step::Received(_))) {
             self.release_taken(None, cx);
         }
     }
@@ -143,7 +169,7 @@ impl Session {
 
     /// Asks the node to forget the next message it has; `false` if there is none.
     pub(super) fn send_release(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(delivery) = self.downlink.releases.pop_front() else {
+        let Some(delivery) = self.downlink.take_release() else {
             return false;
         };
         let known = self.downlink.take_unanswered(delivery);
@@ -166,7 +192,7 @@ impl Session {
     }
 
     pub(in crate::session) fn handle_pubcomp(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        let exchange = self.downlink.exchange.as_ref();
+        let exchange = self.downlink.exchange.as_deref();
         let Some(&Exchange {
             step: Step::Releasing(delivery),
             ..
@@ -186,7 +212,8 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         self.end_exchange();
-        self.downlink.completed.push(msg_id, cx.now);
+        let outside = self.downlink.outside.get_or_make();
+        outside.completed.push(msg_id, cx.now);
         cx.requests.extend(delivery.map(Request::Complete));
     }
 

@@ -2,6 +2,7 @@
 
 use rumqttc::mqttbytes::v4::{Packet, PubAck, PubComp, PubRec};
 
+use crate::memory::Seldom;
 use crate::upstream::Delivery;
 use crate::wire::QoS;
 
@@ -10,11 +11,11 @@ use crate::wire::QoS;
 pub(super) struct Incoming {
     epoch: u32,
     /// With the session, not acknowledged yet.
-    held: Vec<Held>,
+    held: Seldom<Vec<Held>>,
     /// QoS 2: acknowledged, not completed.
-    recorded: Vec<Recorded>,
+    recorded: Seldom<Vec<Recorded>>,
     /// Acknowledged by the node before the broker repeated it on the present connection.
-    settled: Vec<(u16, Settled)>,
+    settled: Seldom<Vec<(u16, Settled)>>,
 }
 
 /// A message the session has.
@@ -98,7 +99,7 @@ impl Incoming {
 
     /// A new connection carries the session: the broker will repeat what it was not told.
     pub(super) fn resumed(&mut self) {
-        for held in &mut self.held {
+        for held in self.held.iter_mut() {
             held.current = false;
         }
         self.ask_again();
@@ -213,7 +214,7 @@ impl Incoming {
     }
 
     fn ask_again(&mut self) {
-        for recorded in &mut self.recorded {
+        for recorded in self.recorded.iter_mut() {
             if recorded.release == Releasing::AskedNode {
                 recorded.release = Releasing::Awaited;
             }
@@ -238,20 +239,15 @@ impl Incoming {
     }
 
     fn take_settled(&mut self, packet_id: u16) -> Option<Settled> {
-        let mut settled = self.settled.iter();
-        let index = settled.position(|&(settled, _)| settled == packet_id)?;
-        Some(self.settled.swap_remove(index).1)
+        let settled = self.settled.take(|&(settled, _)| settled == packet_id);
+        settled.map(|(_, settled)| settled)
     }
 
     fn take(&mut self, delivery: Delivery) -> Option<Held> {
         if delivery.epoch != self.epoch {
             return None;
         }
-        let index = self
-            .held
-            .iter()
-            .position(|held| held.packet_id == delivery.packet_id)?;
-        Some(self.held.swap_remove(index))
+        self.held.take(|held| held.packet_id == delivery.packet_id)
     }
 
     fn answer(&mut self, packet_id: u16, qos: QoS, release: Releasing) -> Packet {

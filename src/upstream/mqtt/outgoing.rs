@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use rumqttc::mqttbytes::v4::{Packet, PubRel, Publish, Subscribe, Unsubscribe};
 
+use crate::memory::Seldom;
 use crate::upstream::RequestId;
 use crate::wire::MsgId;
 
@@ -14,7 +15,7 @@ const OWN_IDS: u16 = 0x8000;
 /// Requests the broker has not answered, in the order they were made [MQTT 3.1.1, 4.6].
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    entries: VecDeque<Entry>,
+    entries: Seldom<VecDeque<Entry>>,
     last_packet_id: u16,
     /// How many of the entries are of QoS 0, and their octets.
     qos0: usize,
@@ -24,7 +25,7 @@ pub(super) struct Outgoing {
 impl Default for Outgoing {
     fn default() -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Seldom::default(),
             last_packet_id: OWN_IDS - 1,
             qos0: 0,
             qos0_octets: 0,
@@ -106,11 +107,11 @@ pub(super) enum Resend {
 
 impl Outgoing {
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.get().map_or(0, VecDeque::len)
     }
 
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
+        self.entries = Seldom::default();
         (self.qos0, self.qos0_octets) = (0, 0);
     }
 
@@ -131,7 +132,7 @@ impl Outgoing {
         }
         self.qos0 += 1;
         self.qos0_octets += octets;
-        self.entries.push_back(Entry {
+        self.entries.get_or_make().push_back(Entry {
             packet_id: 0,
             id: RequestId::OWN,
             sent: false,
@@ -154,13 +155,10 @@ impl Outgoing {
             return false;
         }
         let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
-        let Some(index) = self.entries.iter().position(is_once) else {
-            return false;
-        };
         if let Some(Entry {
             what: What::Once(publish),
             ..
-        }) = self.entries.remove(index)
+        }) = self.take(is_once)
         {
             self.qos0 -= 1;
             self.qos0_octets -= octets(&publish);
@@ -224,7 +222,7 @@ impl Outgoing {
 
     /// Notes that the node released its message; returns the packet id to release.
     pub(super) fn release(&mut self, id: RequestId, msg_id: MsgId, send: bool) -> Release {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
+        let Some(entry) = self.iter_mut().find(|entry| entry.id == id) else {
             return self.release_unknown(id, msg_id.0, send);
         };
         let What::Publish { stage, .. } = &mut entry.what else {
@@ -266,11 +264,8 @@ impl Outgoing {
     }
 
     pub(super) fn received(&mut self, packet_id: u16) -> Received {
-        let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.packet_id == packet_id)
-        else {
+        let mut entries = self.iter_mut();
+        let Some(entry) = entries.find(|entry| entry.packet_id == packet_id) else {
             return Received::Release;
         };
         let (stage, publish) = match &mut entry.what {
@@ -324,7 +319,7 @@ impl Outgoing {
 
     /// Forgets subscriptions made on the gateway's own account: they will be made again.
     pub(super) fn forget_own_subscriptions(&mut self) {
-        self.entries.retain(|entry| {
+        self.retain(|entry| {
             entry.id != RequestId::OWN
                 || matches!(
                     entry.what,
@@ -336,7 +331,7 @@ impl Outgoing {
     /// Returns the packets to write now, in order.
     pub(super) fn resend(&mut self, which: Resend) -> Vec<Packet> {
         let mut packets = Vec::new();
-        for entry in &mut self.entries {
+        for entry in self.iter_mut() {
             if which == Resend::Unsent && entry.sent {
                 continue;
             }
@@ -361,7 +356,7 @@ impl Outgoing {
         }
         if self.qos0 > 0 {
             let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
-            self.entries.retain(|entry| !is_once(entry));
+            self.retain(|entry| !is_once(entry));
             (self.qos0, self.qos0_octets) = (0, 0);
         }
         packets
@@ -380,7 +375,7 @@ impl Outgoing {
         } else {
             None
         };
-        self.entries.push_back(Entry {
+        self.entries.get_or_make().push_back(Entry {
             packet_id,
             id,
             sent: send,
@@ -390,20 +385,36 @@ impl Outgoing {
     }
 
     fn remove(&mut self, packet_id: u16, is: impl Fn(&What) -> bool) -> Option<RequestId> {
-        let index = self
-            .entries
-            .iter()
-            .position(|entry| entry.packet_id == packet_id && is(&entry.what))?;
-        let entry = self.entries.remove(index);
-        if self.entries.is_empty() {
-            // Most connections are idle most of the time, and there are many.
-            self.entries = VecDeque::new();
-        }
+        let entry = self.take(|entry| entry.packet_id == packet_id && is(&entry.what));
         entry.map(|entry| entry.id)
     }
 
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.get().into_iter().flatten()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.get_mut().into_iter().flatten()
+    }
+
+    /// Takes out the first entry that `is` so.
+    fn take(&mut self, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let entries = self.entries.get_mut()?;
+        let index = entries.iter().position(is)?;
+        let entry = entries.remove(index);
+        self.entries.drop_if(VecDeque::is_empty);
+        entry
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        if let Some(entries) = self.entries.get_mut() {
+            entries.retain(keep);
+            self.entries.drop_if(VecDeque::is_empty);
+        }
+    }
+
     fn free_packet_id(&mut self) -> Option<u16> {
-        if self.entries.len() >= usize::from(OWN_IDS) - 1 {
+        if self.len() >= usize::from(OWN_IDS) - 1 {
             return None;
         }
         loop {
@@ -415,7 +426,7 @@ impl Outgoing {
     }
 
     fn is_free(&self, packet_id: u16) -> bool {
-        let mut entries = self.entries.iter();
+        let mut entries = self.iter();
         entries.all(|entry| entry.packet_id != packet_id)
     }
 }
