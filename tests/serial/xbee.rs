@@ -274,6 +274,37 @@ fn a_module_that_reports_on_nothing_is_asked_for_its_mode() {
     }
 }
 
+/// A line at 2,400 baud with much to carry, or a machine out of breath: the module's answer comes after the last
+/// question was given up. It was thrown away, as was that to each later question, and the link stayed dead.
+#[test]
+fn an_answer_that_comes_late_is_an_answer() {
+    let mut bench = Bench::new(ApiMode::Escaped);
+    for _ in 0..20 {
+        let mut late = Effects::default();
+        let mut wire = Vec::new();
+        while bench.radio.poll_octets(bench.now, &mut wire).is_some() {}
+        bench.module.hear_host(&wire, &mut late);
+        bench.now += Duration::from_secs(4);
+        for _ in 0..3 {
+            bench.radio.handle_timeout(bench.now);
+            while bench
+                .radio
+                .poll_octets(bench.now, &mut Vec::new())
+                .is_some()
+            {}
+            bench.now += Duration::from_secs(2);
+        }
+        bench.apply(late);
+        bench
+            .events
+            .extend(std::iter::from_fn(|| bench.radio.poll_event()));
+    }
+    bench.settle();
+    bench.send(&NODE_A, &publish(b"1"));
+    bench.settle();
+    assert_eq!(bench.delivered, [(NODE_A.to_vec(), publish(b"1"))]);
+}
+
 /// Nobody listens and nothing grows: the queue is bounded, QoS 0 goes first.
 #[test]
 fn the_queue_is_bounded_and_gives_up_qos_0_first() {

@@ -214,15 +214,24 @@ impl Interview {
         Some((self.last_id, question.command()))
     }
 
-    /// Takes an answer, without a value when the module refused; `false` when nobody asked.
+    /// Takes an answer, without a value when the module refused; `false` when nobody asked. The question for the mode
+    /// may be answered at any time: a slow line with much to carry takes longer than any patience.
     pub(super) fn answer(&mut self, frame_id: u8, command: [u8; 2], value: Option<&[u8]>) -> bool {
-        let Stage::Asked {
-            question,
-            frame_id: asked,
-            ..
-        } = self.stage
-        else {
-            return false;
+        let (question, asked) = match self.stage {
+            Stage::Asked {
+                question, frame_id, ..
+            } => (question, frame_id),
+            Stage::Ask {
+                question: Question::Mode,
+                ..
+            }
+            | Stage::Silent { .. } => (Question::Mode, FIRST_FRAME_ID),
+            Stage::Ask {
+                question: Question::Other(_),
+                ..
+            }
+            | Stage::Idle
+            | Stage::Done => return false,
         };
         if asked != frame_id || question.command() != command {
             return false;
