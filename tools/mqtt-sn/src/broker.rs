@@ -248,7 +248,8 @@ struct Handshake {
 impl Handshake {
     fn perform(&mut self, client_id: &str, filters: &[&str]) -> Result<(), String> {
         let mut connect = Connect::new(client_id);
-        connect.keep_alive = 0;
+        // Not 0, which rumqttd refuses: it is the gateway's embedded broker.
+        connect.keep_alive = u16::MAX;
         connect.clean_session = true;
         self.send(&Packet::Connect(connect))?;
         let answer = self.next()?;
