@@ -1,8 +1,9 @@
 //! Decides what is published when. It may be as slow as the broker is: what it misses meanwhile is
 //! asked for again, and events beyond a bound are counted.
 
+mod traces;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rumqttc::{AsyncClient, Publish, QoS};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use self::traces::TraceOrder;
 use super::clients::{Act, Announced, Clients};
 use super::commands::Command;
 use super::connection::{self, Incoming, OFFLINE, ONLINE};
@@ -18,10 +20,9 @@ use super::discovery::{BIRTH, Discovery, Entity};
 use super::report::{self, Counted, Pulse};
 use super::topics::Topics;
 use super::{ManagementConfig, Neighbours};
-use crate::api::describe;
 use crate::clock::Clock;
 use crate::daemon::{Order, ask};
-use crate::gateway::{Batch, Happening, Interest, Scope, Trace};
+use crate::gateway::{Batch, Happening, Interest, Scope};
 
 /// Batches of traces on their way from the core.
 const BATCHES: usize = 2;
@@ -30,8 +31,6 @@ const INCOMING: usize = 64;
 const BACKLOG_MAX: usize = 20_000;
 /// Events kept while the broker is away; the oldest go first.
 const EVENTS_MAX: usize = 256;
-/// Traces published a second for whoever asked for a trace.
-const TRACES_MAX: u32 = 200;
 /// Nodes handled at once, and the pause after them, so that the broker is not flooded.
 const DUE_MAX: usize = 50;
 const DUE_PAUSE: Duration = Duration::from_millis(50);
@@ -70,25 +69,6 @@ pub(super) struct Publisher {
     /// Until when retained messages of an earlier run are listened to.
     learning_until: Option<Instant>,
     trace: Option<TraceOrder>,
-}
-
-/// A trace somebody asked for.
-struct TraceOrder {
-    client_id: Arc<str>,
-    until: Instant,
-    batches: mpsc::Receiver<Batch>,
-    /// Too many to be published.
-    missed: u64,
-}
-
-impl TraceOrder {
-    /// Waits for what a trace has to tell; for ever when there is none.
-    async fn recv(order: &mut Option<Self>) -> Option<Batch> {
-        match order {
-            Some(order) => order.batches.recv().await,
-            None => std::future::pending().await,
-        }
-    }
 }
 
 impl Publisher {
@@ -262,27 +242,6 @@ impl Publisher {
         self.beat().await;
     }
 
-    /// Begins a trace in place of the one before; a duration of zero only ends that.
-    async fn start_trace(&mut self, client_id: Arc<str>, duration: Duration) {
-        self.trace = None;
-        if duration.is_zero() {
-            return;
-        }
-        let scope = Scope {
-            node: Some(client_id.clone()),
-            rate: Some(TRACES_MAX),
-            ..Scope::all(Interest::Packets)
-        };
-        let (watch, batches) = mpsc::channel(BATCHES);
-        self.watch(scope, watch).await;
-        self.trace = Some(TraceOrder {
-            client_id,
-            until: now() + duration,
-            batches,
-            missed: 0,
-        });
-    }
-
     /// Notes what happened.
     async fn note(&mut self, batch: Batch) {
         if batch.lost > 0 {
@@ -306,25 +265,6 @@ impl Publisher {
             let event = report::event(&trace, &self.neighbours.config.settings);
             self.events_push(event);
         }
-    }
-
-    /// Publishes what somebody wants to see of one node.
-    async fn publish_trace(&mut self, batch: Batch) {
-        let Some(order) = &mut self.trace else {
-            return;
-        };
-        order.missed += batch.lost + batch.skipped;
-        let topic = self.topics.trace(&order.client_id);
-        for trace in &batch.traces {
-            let text = self.describe(trace);
-            self.send(topic.clone(), QoS::AtMostOnce, false, text).await;
-        }
-    }
-
-    fn describe(&self, trace: &Trace) -> String {
-        let links = &self.neighbours.config.settings.links;
-        let link = trace.link.and_then(|link| links.get(usize::from(link.0)));
-        describe(trace, link.map(|link| &*link.name))
     }
 
     fn events_push(&mut self, event: impl IntoIterator<Item = Value>) {
@@ -375,21 +315,6 @@ impl Publisher {
             if self.config.stats.is_some() {
                 self.publish_stats().await;
             }
-        }
-    }
-
-    async fn end_second_of_trace(&mut self, now: Instant) {
-        let Some(order) = &mut self.trace else {
-            return;
-        };
-        let missed = std::mem::take(&mut order.missed);
-        if missed > 0 {
-            let topic = self.topics.trace(&order.client_id);
-            let text = json!({"event": "missed", "missed": missed}).to_string();
-            self.send(topic, QoS::AtMostOnce, false, text).await;
-        }
-        if self.trace.as_ref().is_some_and(|order| order.until <= now) {
-            self.trace = None;
         }
     }
 
