@@ -11,6 +11,7 @@ mod observe;
 mod outage;
 mod outbox;
 mod promises;
+mod repeats;
 mod restart;
 mod shared;
 mod states;
