@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use mqtt_sn::broker::Broker;
+use mqtt_sn::net::{Fleet, Trace, Verbosity};
 use mqtt_sn_gateway::wire::{Filter, QoS};
 
 use crate::mqtt::Mqtt;
@@ -68,6 +70,15 @@ fn a_hundred_nodes_connect_at_once() {
         let code = mqtt_sn_gateway::wire::ReturnCode::Accepted;
         node.expect(mqtt_sn_gateway::wire::Packet::ConnAck { code });
     }
+}
+
+/// rumqttd hangs up on a client whose keep-alive is 0.
+#[test]
+fn the_node_tool_can_watch_it() {
+    let (_gateway, port) = start();
+    let fleet = Fleet::new(Trace::new(Verbosity::Silent, None)).expect("a loop");
+    let url = format!("mqtt://127.0.0.1:{port}");
+    Broker::connect(&url, "watcher", &["#"], &fleet, 0).expect("connected and subscribed");
 }
 
 #[test]

@@ -121,12 +121,10 @@ impl Ledger {
         self.entries.iter().filter(lost).count() as u64
     }
 
-    /// Returns the share that arrived, 1 of nothing.
-    pub(crate) fn delivered(&self) -> f64 {
-        match self.published() {
-            0 => 1.0,
-            published => self.arrived as f64 / published as f64,
-        }
+    /// Returns the share that arrived; `None` of nothing.
+    pub(crate) fn delivered(&self) -> Option<f64> {
+        let published = self.published();
+        (published > 0).then(|| self.arrived as f64 / published as f64)
     }
 }
 
@@ -140,6 +138,7 @@ mod tests {
         let now = clock::now();
         let node = NodeIndex(0);
         let mut ledger = Ledger::default();
+        assert_eq!(ledger.delivered(), None, "nothing was published");
         ledger.expect_will("lwt".into());
         for (ticket, qos) in [
             (1, QoS::AtLeastOnce),

@@ -79,10 +79,12 @@ fn summary(run: &Run) -> Vec<String> {
         ),
     );
     if run.is_observed() {
-        let share = Figure::Delivered.show(ledger.delivered());
-        let mut text = format!(
-            "{} at the broker ({share}), {} missing, {} twice",
-            ledger.arrived,
+        let mut text = format!("{} at the broker", ledger.arrived);
+        if let Some(share) = ledger.delivered() {
+            text += &format!(" ({})", Figure::Delivered.show(share));
+        }
+        text += &format!(
+            ", {} missing, {} twice",
             ledger.missing(),
             ledger.duplicates
         );
@@ -187,7 +189,7 @@ fn verdict(run: &Run, expectation: &Expectation) -> Verdict {
     let (ledger, tallies) = (&run.ledger, &run.tallies);
     let figure = expectation.figure;
     let actual = match figure {
-        Figure::Delivered => Some(ledger.delivered()),
+        Figure::Delivered => ledger.delivered(),
         Figure::LostAcknowledged => Some(ledger.lost_acknowledged() as f64),
         Figure::Duplicates => Some(ledger.duplicates as f64),
         Figure::DuplicatesQos2 => Some(ledger.duplicates_qos2 as f64),
@@ -199,7 +201,11 @@ fn verdict(run: &Run, expectation: &Expectation) -> Verdict {
     };
     Verdict {
         expected: expectation.to_string(),
-        actual: actual.map_or("nothing arrived".into(), |value| figure.show(value)),
+        actual: match actual {
+            Some(value) => figure.show(value),
+            None if figure == Figure::Delivered => "nothing was published".into(),
+            None => "nothing arrived".into(),
+        },
         met: actual.is_some_and(|value| expectation.is_met(value)),
     }
 }
