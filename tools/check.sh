@@ -85,6 +85,9 @@ step the_tool_shares_the_gateways_crates
 step cargo build --workspace --locked
 tests cargo test --workspace --locked --no-fail-fast
 step timeout 600 tools/check-api.sh
+# The short form of docs/reliability.md's run; messages lost, or nothing sent, fail it.
+step timeout 240 cargo run --quiet --locked -p chaos -- --gateway target/debug/mqtt-sn-gateway \
+    --setup per-node,uplink,shared,shared-uplink --faults 20
 if [ -x /lib/systemd/systemd-journald ] && unshare --mount true 2>/dev/null; then
     step timeout 120 tools/check-journal.sh
 else

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mqtt_sn_gateway::wire::QoS;
@@ -23,6 +23,8 @@ pub(crate) enum Way {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accounts: Mutex<BTreeMap<(Way, u8), Account>>,
+    /// Nodes that have had their subscription.
+    pub(crate) subscribed: AtomicUsize,
     /// Whether nothing new is to be begun.
     pub(crate) is_draining: AtomicBool,
     /// Whether nodes shall connect again, once: some of them wait in vain.
@@ -74,6 +76,15 @@ impl Ledger {
     pub(crate) fn missing(&self) -> usize {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.values().map(|account| account.lost().len()).sum()
+    }
+
+    /// Whether messages were promised each way; a run without them shows nothing.
+    pub(crate) fn has_every_way(&self) -> bool {
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        [Way::Uplink, Way::Downlink].iter().all(|way| {
+            let mut accounts = accounts.iter().filter(|((of, _), _)| of == way);
+            accounts.any(|(_, account)| !account.acknowledged.is_empty())
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {

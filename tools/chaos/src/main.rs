@@ -6,12 +6,14 @@
 //! never arrived, is lost: the exit code is 1. docs/reliability.md says what the numbers mean.
 
 mod clock;
+mod disk;
 mod ledger;
 mod mqtt;
 mod node;
 mod process;
+mod relay;
+mod world;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,14 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use mqtt_sn_gateway::wire::QoS;
 
 use clock::{now, sleep};
 use ledger::Ledger;
 use mqtt::{Giver, Taker};
 use node::Node;
-use process::{Program, Relay, free_tcp_port, free_udp_port};
+use world::{Fault, Setup, World};
 
 /// Kill the gateway and the broker again and again, and account for every message.
 #[derive(Debug, Parser)]
@@ -56,13 +58,17 @@ struct Options {
     /// Part of the datagrams lost each way
     #[arg(long, default_value_t = 0.1)]
     loss: f64,
-    /// Only these faults: kill, terminate, restart-broker, kill-broker, freeze-broker, cut
+    /// How the gateway reaches the broker; several run at the same time, each with its own programs
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "per-node")]
+    setup: Vec<Setup>,
+    /// Only these faults
     #[arg(
         long,
+        value_enum,
         value_delimiter = ',',
-        default_value = "kill,terminate,restart-broker,freeze-broker,cut"
+        default_value = "kill,terminate,kill-broker,restart-broker,freeze-broker,cut"
     )]
-    only: Vec<String>,
+    only: Vec<Fault>,
     /// Lines added to the gateway's configuration
     #[arg(long, default_value = "")]
     config: String,
@@ -77,32 +83,6 @@ enum Store {
     Memory,
     /// In a directory
     Disk,
-}
-
-/// What can go wrong.
-const FAULTS: [(&str, Fault, u32); 6] = [
-    ("kill", Fault::Kill, 6),
-    ("terminate", Fault::Terminate, 1),
-    ("restart-broker", Fault::RestartBroker, 2),
-    ("kill-broker", Fault::KillBroker, 2),
-    ("freeze-broker", Fault::FreezeBroker, 1),
-    ("cut", Fault::Cut, 2),
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
-    /// SIGKILL to the gateway.
-    Kill,
-    /// SIGTERM to the gateway.
-    Terminate,
-    /// SIGTERM to the broker, which saves what it has.
-    RestartBroker,
-    /// SIGKILL to the broker, which forgets what it has not saved.
-    KillBroker,
-    /// SIGSTOP and SIGCONT to the broker.
-    FreezeBroker,
-    /// Every connection between the two is cut.
-    Cut,
 }
 
 fn main() -> ExitCode {
@@ -121,8 +101,32 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<bool> {
     let temporary = tempfile::tempdir()?;
     let directory = options.keep.as_deref().unwrap_or(temporary.path());
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let runs = options.setup.iter().map(|setup| {
+            let directory = directory.join(name(setup));
+            scope.spawn(move || run_setup(options, *setup, &directory))
+        });
+        let runs: Vec<_> = runs.collect();
+        runs.into_iter().map(|run| run.join()).collect()
+    });
+    let mut is_fine = true;
+    for run in runs {
+        let run = run.map_err(|_| io::Error::other("a thread of this tool failed"))??;
+        io::stdout().write_all(run.report.as_bytes())?;
+        is_fine &= run.is_fine;
+    }
+    Ok(is_fine)
+}
+
+/// What came of one setup.
+struct Run {
+    report: String,
+    is_fine: bool,
+}
+
+fn run_setup(options: &Options, setup: Setup, directory: &Path) -> io::Result<Run> {
     fs::create_dir_all(directory)?;
-    let mut world = World::start(options, directory)?;
+    let mut world = World::start(options, setup, directory)?;
     let ledger = Arc::new(Ledger::default());
     let levels: Vec<QoS> = (0..options.nodes)
         .map(|index| match options.qos[index % options.qos.len()] {
@@ -131,7 +135,7 @@ fn run(options: &Options) -> io::Result<bool> {
         })
         .collect();
     let mut threads = Vec::new();
-    let taker = Taker::new(world.broker_port, ledger.clone(), levels.clone());
+    let taker = Taker::new(world.broker_port(), ledger.clone(), levels.clone());
     threads.push(std::thread::spawn(|| taker.run()));
     for (index, qos) in levels.iter().enumerate() {
         let address = ([127, 0, 0, 1], world.gateway_port).into();
@@ -140,12 +144,13 @@ fn run(options: &Options) -> io::Result<bool> {
         threads.push(std::thread::spawn(|| node.run()));
     }
     // Subscriptions first: what is published before a node has one is nobody's.
-    sleep(Duration::from_secs(3));
-    let giver = Giver::new(world.broker_port, ledger.clone(), levels);
+    wait_until_subscribed(&ledger, options.nodes)?;
+    let giver = Giver::new(world.broker_port(), ledger.clone(), levels);
     threads.push(std::thread::spawn(|| giver.run()));
 
     let start = now();
-    let injected = world.torment(options)?;
+    let mut rng = fastrand::Rng::with_seed(options.seed);
+    let injected = world.torment(options, &mut rng)?;
     ledger.is_draining.store(true, Ordering::Relaxed);
     let late = settle(&ledger);
     let took = start.elapsed();
@@ -158,21 +163,39 @@ fn run(options: &Options) -> io::Result<bool> {
     let open = ledger.open.load(Ordering::Relaxed);
     let faults: Vec<String> = injected
         .iter()
-        .map(|(name, count)| format!("{count} {name}"))
+        .map(|(fault, count)| format!("{count} {}", name(fault)))
         .collect();
-    let mut report = format!("{ledger}");
-    report.push_str(&format!(
-        "store {:?}, seed {}, {} nodes, {:.0} % loss, {:.0} s; faults: {}; {late} messages came only \
-         after the nodes connected again; {open} exchanges unfinished\n",
-        options.store,
+    let report = format!(
+        "{}, store {}, seed {}, {} nodes, {:.0} % loss, {:.0} s\nfaults: {}\n{ledger}{late} messages came \
+         only after the nodes connected again; {open} exchanges unfinished\n\n",
+        name(&setup),
+        name(&options.store),
         options.seed,
         options.nodes,
         options.loss * 100.0,
         took.as_secs_f64(),
         faults.join(", ")
-    ));
-    io::stdout().write_all(report.as_bytes())?;
-    Ok(ledger.missing() == 0 && open == 0)
+    );
+    let is_fine = ledger.missing() == 0 && open == 0 && ledger.has_every_way();
+    Ok(Run { report, is_fine })
+}
+
+/// Returns the word that chooses a value on the command line.
+fn name(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Waits until every node has its subscription; a minute at most.
+fn wait_until_subscribed(ledger: &Ledger, nodes: usize) -> io::Result<()> {
+    let deadline = now() + Duration::from_secs(60);
+    while ledger.subscribed.load(Ordering::Relaxed) < nodes {
+        if now() > deadline {
+            return Err(io::Error::other("the nodes cannot connect and subscribe"));
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Waits until every promise is kept and nothing more arrives for two seconds. Nodes that wait in vain
@@ -206,134 +229,6 @@ fn wait_for_quiet(ledger: &Ledger, patience: Duration, is_done: impl Fn() -> boo
         };
         if heard.elapsed() > patience {
             return;
-        }
-    }
-}
-
-/// The programs.
-struct World {
-    gateway: Program,
-    gateway_port: u16,
-    broker: Program,
-    broker_port: u16,
-    relay: Relay,
-}
-
-impl World {
-    fn start(options: &Options, directory: &Path) -> io::Result<Self> {
-        let broker_port = free_tcp_port()?;
-        let place = directory.display();
-        let mosquitto = directory.join("mosquitto.conf");
-        fs::write(
-            &mosquitto,
-            format!(
-                "listener {broker_port} 127.0.0.1\nallow_anonymous true\nuser root\n\
-                 persistence true\npersistence_location {place}/\nautosave_interval 1\n\
-                 autosave_on_changes true\nmax_queued_messages 0\nmax_inflight_messages 100\n"
-            ),
-        )?;
-        let broker = Program::start(
-            &options.mosquitto,
-            &["-c", &mosquitto.to_string_lossy()],
-            directory.join("mosquitto.log"),
-        )?;
-        let relay = Relay::start(broker_port)?;
-        let gateway_port = free_udp_port()?;
-        let store = match options.store {
-            Store::Memory => String::new(),
-            Store::Disk => format!("store: {{path: {place}/store, required: true}}"),
-        };
-        let yaml = directory.join("gateway.yaml");
-        fs::write(
-            &yaml,
-            format!(
-                "broker: {{url: 'mqtt://127.0.0.1:{}', backoff: {{first: 50ms, longest: 500ms}}}}\n\
-                 links: [{{type: udp, listen: ['127.0.0.1:{gateway_port}'], retry: 500ms}}]\n\
-                 topics: {{predefined: {{'*': {{1: 'up/${{client_id}}', 2: 'down/${{client_id}}'}}}}}}\n\
-                 {store}\n{}\n",
-                relay.port, options.config
-            ),
-        )?;
-        let gateway = Program::start(
-            &options.gateway,
-            &["--config", &yaml.to_string_lossy()],
-            directory.join("gateway.log"),
-        )?;
-        Ok(Self {
-            gateway,
-            gateway_port,
-            broker,
-            broker_port,
-            relay,
-        })
-    }
-
-    /// Injects the faults; returns how many of each.
-    fn torment(&mut self, options: &Options) -> io::Result<BTreeMap<&'static str, u32>> {
-        let chosen = FAULTS.iter().filter(|(name, ..)| {
-            let wanted = options.only.iter();
-            wanted.clone().any(|word| word == name)
-        });
-        let chosen: Vec<_> = chosen.collect();
-        let weights: u32 = chosen.iter().map(|(.., weight)| weight).sum();
-        let mut injected = BTreeMap::new();
-        if weights == 0 {
-            return Ok(injected);
-        }
-        let mut rng = fastrand::Rng::with_seed(options.seed);
-        for _ in 0..options.faults {
-            sleep(Duration::from_millis(rng.u64(100..1200)));
-            let mut place = rng.u32(0..weights);
-            let (name, fault, _) = chosen
-                .iter()
-                .find(|(.., weight)| {
-                    let found = place < *weight;
-                    place = place.saturating_sub(*weight);
-                    found
-                })
-                .unwrap_or(&chosen[0]);
-            self.inject(*fault, Duration::from_millis(rng.u64(0..400)))?;
-            *injected.entry(*name).or_default() += 1;
-            if self.gateway.has_ended() || self.broker.has_ended() {
-                return Err(io::Error::other(
-                    "a program ended by itself; --keep DIRECTORY keeps its log",
-                ));
-            }
-        }
-        Ok(injected)
-    }
-
-    fn inject(&mut self, fault: Fault, pause: Duration) -> io::Result<()> {
-        match fault {
-            Fault::Kill => {
-                self.gateway.kill()?;
-                sleep(pause);
-                self.gateway.restart()
-            }
-            Fault::Terminate => {
-                self.gateway.terminate()?;
-                sleep(pause);
-                self.gateway.restart()
-            }
-            Fault::RestartBroker => {
-                self.broker.terminate()?;
-                sleep(pause);
-                self.broker.restart()
-            }
-            Fault::KillBroker => {
-                self.broker.kill()?;
-                sleep(pause);
-                self.broker.restart()
-            }
-            Fault::FreezeBroker => {
-                self.broker.signal("STOP")?;
-                sleep(pause * 4);
-                self.broker.signal("CONT")
-            }
-            Fault::Cut => {
-                self.relay.cut();
-                Ok(())
-            }
         }
     }
 }

@@ -192,7 +192,7 @@ impl Giver {
 }
 
 /// One connection.
-struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     input: BytesMut,
     session_present: bool,
@@ -200,7 +200,7 @@ struct Link {
 }
 
 impl Link {
-    fn open(port: u16, client_id: &str) -> io::Result<Self> {
+    pub(crate) fn open(port: u16, client_id: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PAUSE))?;
@@ -225,6 +225,13 @@ impl Link {
             }
         }
         Err(ErrorKind::TimedOut.into())
+    }
+
+    /// Gives the broker something new to remember.
+    pub(crate) fn change_retained(&mut self, topic: &str, number: u64) -> io::Result<()> {
+        let mut publish = Publish::new(topic, MqttQoS::AtMostOnce, number.to_string());
+        publish.retain = true;
+        self.send(|buffer| publish.write(buffer))
     }
 
     fn send(

@@ -37,6 +37,7 @@ pub(crate) struct Node {
     msg_id: MsgId,
     number: u64,
     exchange: Option<Exchange>,
+    was_up: bool,
     was_stuck: bool,
     /// QoS 2 messages taken and not yet released by the gateway.
     held: BTreeSet<u16>,
@@ -81,6 +82,7 @@ impl Node {
             msg_id: MsgId(0),
             number: 0,
             exchange: None,
+            was_up: false,
             was_stuck: false,
             held: BTreeSet::new(),
         })
@@ -151,6 +153,9 @@ impl Node {
             } if self.state == State::Subscribing && msg_id == self.msg_id => {
                 self.state = State::Up;
                 self.tries = 0;
+                if !std::mem::replace(&mut self.was_up, true) {
+                    self.ledger.subscribed.fetch_add(1, Ordering::Relaxed);
+                }
                 self.send_exchange();
             }
             Packet::PubAck {

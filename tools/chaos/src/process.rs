@@ -1,11 +1,10 @@
-//! The two programs that get killed, and the wire between them that gets cut.
+//! The two programs that get killed.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{now, sleep};
@@ -78,69 +77,6 @@ fn spawn(path: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log).spawn()
-}
-
-/// A TCP relay in front of the broker.
-#[derive(Clone)]
-pub(crate) struct Relay {
-    pub(crate) port: u16,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Relay {
-    pub(crate) fn start(broker: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let relay = Self {
-            port: listener.local_addr()?.port(),
-            streams: Arc::default(),
-        };
-        let ours = relay.clone();
-        // Ends with the process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A broker that is down is the gateway's to bear.
-                let _ = ours.join(stream, broker);
-            }
-        });
-        Ok(relay)
-    }
-
-    /// Cuts every connection.
-    pub(crate) fn cut(&self) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in streams.drain(..) {
-            // It may be gone already.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn join(&self, gateway: TcpStream, broker: u16) -> io::Result<()> {
-        let broker = TcpStream::connect(("127.0.0.1", broker))?;
-        for stream in [&gateway, &broker] {
-            stream.set_nodelay(true)?;
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            streams.push(stream.try_clone()?);
-        }
-        let pairs = [
-            (gateway.try_clone()?, broker.try_clone()?),
-            (broker, gateway),
-        ];
-        for (from, to) in pairs {
-            std::thread::spawn(move || copy(from, to));
-        }
-        Ok(())
-    }
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let mut octets = [0; 16 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut octets) {
-        if to.write_all(&octets[..length]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 pub(crate) fn free_tcp_port() -> io::Result<u16> {
