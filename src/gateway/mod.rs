@@ -45,7 +45,7 @@ use crate::scratch::Scratch;
 use crate::session::{QueueBudget, Status};
 use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
-use crate::upstream::mqtt::Connection;
+use crate::upstream::mqtt::{Connection, Trouble};
 use crate::upstream::outbox::OutboxView;
 use crate::upstream::{SocketEvent, SocketRequest};
 use crate::wire::{self, DecodeError, Message, Packet, QoS, ReturnCode};
@@ -122,6 +122,7 @@ struct Core {
     scratch: Scratch,
     /// Number of the last connection to the broker.
     connections: u32,
+    trouble: Trouble,
     /// Whether the store has no room for more.
     store_full: bool,
     /// The time of the present input.
@@ -151,6 +152,7 @@ impl Gateway {
                 outputs: VecDeque::new(),
                 scratch: Scratch::default(),
                 connections: 0,
+                trouble: Trouble::default(),
                 store_full: false,
                 now: None,
                 links,

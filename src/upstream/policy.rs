@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub rng: &'a mut fastrand::Rng,
     /// Makes connection ids unique.
     pub serial: &'a mut u32,
+    /// What all connections together say of the broker.
+    pub trouble: &'a mut mqtt::Trouble,
     /// Buffer the packets are written to before they are cut off.
     pub scratch: &'a mut Scratch,
     /// Receives what the sockets shall do.
@@ -47,6 +49,7 @@ impl Context<'_> {
             stats: self.stats,
             rng: self.rng,
             serial: self.serial,
+            trouble: self.trouble,
             scratch: self.scratch,
             sockets: self.sockets,
             events,

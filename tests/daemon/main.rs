@@ -18,6 +18,7 @@ mod hostile;
 mod lifecycle;
 mod logs;
 mod management;
+mod misbehaving;
 mod reload;
 mod sessions;
 mod shared;

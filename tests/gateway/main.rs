@@ -7,6 +7,7 @@ mod client_stacks;
 mod discovery;
 mod forwarder;
 mod identity;
+mod misbehaving;
 mod observe;
 mod outage;
 mod outbox;

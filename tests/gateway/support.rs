@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     pub(crate) commits: Vec<Ticket>,
     /// What the broker does with a new connection.
     pub(crate) broker: Broker,
+    /// Connections the gateway wanted to open.
+    pub(crate) attempts: usize,
     epoch: Instant,
     now: Instant,
     /// To nodes: address, encapsulated node id, octets.
@@ -54,6 +56,10 @@ pub(crate) enum Broker {
     Refuses(ConnectReturnCode),
     /// Takes the TCP connection and is silent.
     Stalls,
+    /// Takes the TCP connection, and cuts it when CONNECT comes.
+    Cuts,
+    /// Answers CONNECT with something that is not MQTT.
+    Babbles,
     /// Takes no TCP connection.
     Down,
 }
@@ -105,6 +111,7 @@ impl Bench {
         let mut bench = Self {
             gateway: Gateway::new(settings, 7),
             broker,
+            attempts: 0,
             store: BTreeMap::new(),
             safe: BTreeMap::new(),
             store_ops: 0,
@@ -454,6 +461,7 @@ impl Bench {
     }
 
     fn open(&mut self, conn: ConnId) {
+        self.attempts += 1;
         if self.broker == Broker::Down {
             self.event(SocketEvent::Closed(conn, CloseReason::Unreachable));
             return;
@@ -491,6 +499,13 @@ impl Bench {
             }
             Broker::Refuses(code) => ConnAck::new(code, false),
             Broker::Stalls | Broker::Down => return,
+            Broker::Cuts => {
+                self.connections.remove(&conn);
+                return self.event(SocketEvent::Closed(conn, CloseReason::ClosedByBroker));
+            }
+            Broker::Babbles => {
+                return self.event(SocketEvent::Received(conn, b"\x00\x00 this is not MQTT"));
+            }
         };
         let mut octets = BytesMut::new();
         answer.write(&mut octets).expect("valid");

@@ -366,6 +366,7 @@ impl Core {
             stats: &mut self.stats,
             rng: &mut self.rng,
             serial: &mut self.connections,
+            trouble: &mut self.trouble,
             scratch: &mut self.scratch,
             sockets,
             events,

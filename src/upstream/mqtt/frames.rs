@@ -7,25 +7,29 @@ use rumqttc::mqttbytes::v4::{
 use super::incoming::{Arrival, ReleaseArrival};
 use super::outgoing::Received;
 use super::stream::{Frame, Garbage};
+use super::trouble::Loss;
 use super::{Connection, Context, Phase, from_mqtt};
 use crate::stats::Drop;
-use crate::upstream::{CloseReason, Event, Inbound, UplinkStage};
+use crate::upstream::{Event, Inbound, UplinkStage};
 
 impl Connection {
     pub(super) fn handle_stream(&mut self, cx: &mut Context<'_>) {
+        if self.is_up() {
+            cx.trouble.heard(cx.now.duration_since(self.up_since));
+        }
         loop {
             match self.stream.next(cx.settings.max_packet) {
                 Ok(Some(frame)) => {
                     if self.handle_frame(frame, cx).is_err() {
                         self.abort(cx);
-                        self.lost(CloseReason::Broken, cx);
+                        self.lost(Loss::Nonsense, cx);
                         return;
                     }
                 }
                 Ok(None) => return,
                 Err(Garbage) => {
                     self.abort(cx);
-                    self.lost(CloseReason::Broken, cx);
+                    self.lost(Loss::Nonsense, cx);
                     return;
                 }
             }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet};
 
 use super::outgoing::Resend;
+use super::trouble::Loss;
 use super::{Connection, Context, Phase, to_mqtt};
 use crate::stats::Drop;
-use crate::upstream::{CloseReason, ConnId, ConnectOptions, Event, Refusal, SocketRequest};
+use crate::upstream::{ConnId, ConnectOptions, Event, Refusal, SocketRequest};
 
 /// A connection that lasted this long was no accident: the next back-off starts anew (I-36).
 const STABLE: Duration = Duration::from_secs(60);
@@ -101,7 +102,7 @@ impl Connection {
             }
             code if self.permanent || code == ConnectReturnCode::ServiceUnavailable => {
                 self.abort(cx);
-                self.lost(CloseReason::Unreachable, cx);
+                self.lost(Loss::Refused(code), cx);
                 return;
             }
             ConnectReturnCode::RefusedProtocolVersion => Refusal::Protocol,
@@ -125,6 +126,7 @@ impl Connection {
         self.known = true;
         self.give_up = None;
         self.up_since = cx.now;
+        cx.trouble.accepted();
         if session_present {
             self.incoming.resumed();
         } else {
@@ -140,12 +142,17 @@ impl Connection {
         }
     }
 
-    pub(super) fn lost(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
-        let was_up = self.is_up();
-        tracing::debug!(slot = self.slot, ?reason, "broker connection lost");
-        if was_up {
+    pub(super) fn lost(&mut self, loss: Loss, cx: &mut Context<'_>) {
+        let client_id = self.options.as_ref().map_or("", |to| &to.client_id);
+        tracing::debug!(client_id, ?loss, "broker connection lost");
+        if let Phase::Handshake { .. } = self.phase {
+            cx.trouble.not_accepted(cx.now, client_id, loss);
+        }
+        if self.is_up() {
+            let after = cx.now.duration_since(self.up_since);
+            cx.trouble.ended(cx.now, after, client_id, loss);
             self.give_up_after(cx.settings.grace, cx);
-            if cx.now.duration_since(self.up_since) >= STABLE {
+            if after >= STABLE {
                 self.attempts = 0;
             }
         }

@@ -10,6 +10,7 @@ mod handshake;
 mod incoming;
 mod outgoing;
 mod stream;
+mod trouble;
 
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,16 @@ use rumqttc::mqttbytes::v4::{
 use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Release, Resend};
 use self::stream::Stream;
+use self::trouble::Loss;
 use super::{
-    CloseReason, ConnId, ConnectOptions, Event, Refusal, Request, SocketEvent, SocketRequest,
-    UplinkStage,
+    ConnId, ConnectOptions, Event, Refusal, Request, SocketEvent, SocketRequest, UplinkStage,
 };
 use crate::gateway::UpstreamSettings;
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::wire::QoS;
+
+pub use self::trouble::Trouble;
 
 /// How often a node at least is told that the broker is lost, once it is to be told.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -48,6 +51,8 @@ pub struct Context<'a> {
     pub rng: &'a mut fastrand::Rng,
     /// Makes connection ids unique.
     pub serial: &'a mut u32,
+    /// What all connections together say of the broker.
+    pub trouble: &'a mut Trouble,
     /// Buffer the packets are written to before they are cut off.
     pub scratch: &'a mut Scratch,
     /// Receives what the sockets shall do.
@@ -286,7 +291,7 @@ impl Connection {
                 if matches!(phase, Phase::Leaving { .. }) {
                     self.open(cx);
                 } else {
-                    self.lost(reason, cx);
+                    self.lost(Loss::Closed(reason), cx);
                 }
             }
             _ => {}
@@ -316,7 +321,7 @@ impl Connection {
             Phase::Idle => {}
             Phase::Opening { until, .. } | Phase::Handshake { until, .. } if until <= cx.now => {
                 self.abort(cx);
-                self.lost(CloseReason::Unreachable, cx);
+                self.lost(Loss::Silence, cx);
             }
             Phase::BackingOff { until } if until <= cx.now => self.open(cx),
             Phase::Leaving { until, .. } if until <= cx.now => {
@@ -326,7 +331,7 @@ impl Connection {
             Phase::Up { .. } if self.ping_due(cx.settings) <= cx.now => {
                 if self.ping_sent.is_some() {
                     self.abort(cx);
-                    self.lost(CloseReason::Broken, cx);
+                    self.lost(Loss::Silence, cx);
                 } else {
                     self.send(&Packet::PingReq, cx);
                     self.ping_sent = Some(cx.now);
