@@ -153,14 +153,14 @@ impl<'a> Explainer<'a> {
         let heard = counters.and_then(|counters| counters.last_heard);
         let link = self.links.get(index);
         // What was damaged on the way, and what arrived whole and is of no use.
-        let damaged = link.map_or(0, |link| link.errors);
+        let damaged = link.map_or(0, LinkState::damaged);
         let useless = counters.map_or(0, |counters| counters.bad);
         let bad = match (damaged, useless) {
             (0, 0) => String::new(),
-            (damaged, 0) => format!("; {damaged} frames on it were damaged"),
+            (damaged, 0) => format!("; {damaged} octets on it were damaged"),
             (0, useless) => format!("; {useless} datagrams on it were of no use"),
             (damaged, useless) => {
-                format!("; {damaged} frames on it were damaged, {useless} datagrams of no use")
+                format!("; {damaged} octets on it were damaged, {useless} datagrams of no use")
             }
         };
         match (link.is_none_or(|link| link.up), heard) {
@@ -191,7 +191,8 @@ impl<'a> Explainer<'a> {
         match &node.summary.peer {
             Some(peer) => {
                 let signal = node.summary.signal;
-                let signal = signal.map_or_else(String::new, |dbm| format!(" at {dbm} dBm"));
+                let signal =
+                    signal.map_or_else(String::new, |signal| format!(" at {} dBm", signal.dbm));
                 let text = format!("at {peer}, last heard {heard} ago{signal}");
                 self.say("address", StepState::Ok, text);
             }

@@ -233,8 +233,24 @@ impl Snapshot {
         )?;
         let lost = "Times the port of a link was lost";
         w.counters("link_lost", lost, labelled(|state, _| state.lost))?;
-        let errors = "Datagrams the system refused, or damaged octets";
+        let errors = "Datagrams the system refused, or messages a dongle did not take or deliver";
         w.counters("link_errors", errors, labelled(|state, _| state.errors))?;
+        let serial = || {
+            let links = self.links.iter();
+            links.filter_map(|(name, state, _)| Some((name.as_str(), state.radio?)))
+        };
+        let damaged = "Octets that belonged to no good frame, by reason";
+        let octets = serial().flat_map(|(name, radio)| {
+            let reasons = radio.discarded_by_reason();
+            reasons.map(|(reason, count)| ([("link", name), ("reason", reason)], count))
+        });
+        w.counters("link_damaged_octets", damaged, octets)?;
+        let happened = "Messages and frames of a dongle, by what happened to them";
+        let events = serial().flat_map(|(name, radio)| {
+            let events = radio.by_name();
+            events.map(|(event, count)| ([("link", name), ("event", event)], count))
+        });
+        w.counters("link_radio", happened, events)?;
         let bad = "Datagrams of no use";
         w.counters(
             "link_bad_datagrams",

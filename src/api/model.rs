@@ -137,6 +137,7 @@ pub(crate) struct Link {
     pub(crate) retries: u32,
     pub(crate) last_heard: Option<f64>,
     pub(crate) signal: Option<i16>,
+    pub(crate) quality: Option<u8>,
     pub(crate) datagrams_in: u64,
     pub(crate) octets_in: u64,
     pub(crate) datagrams_out: u64,
@@ -144,6 +145,11 @@ pub(crate) struct Link {
     pub(crate) bad: u64,
     pub(crate) errors: u64,
     pub(crate) lost: u64,
+    /// Octets that belonged to no good frame, all and by reason.
+    pub(crate) damaged: u64,
+    pub(crate) damage: BTreeMap<&'static str, u64>,
+    /// What a dongle did with messages and frames; empty for UDP.
+    pub(crate) radio: BTreeMap<&'static str, u64>,
     pub(crate) packets_in: BTreeMap<&'static str, u64>,
     pub(crate) packets_out: BTreeMap<&'static str, u64>,
 }
@@ -178,6 +184,8 @@ pub(crate) struct Node {
     loss: f64,
     /// In dBm.
     signal: Option<i16>,
+    /// As the radio gives it, 255 the best.
+    quality: Option<u8>,
     broker: bool,
 }
 
@@ -369,12 +377,22 @@ impl Links {
                     name: link.name.to_string(),
                     kind: state.kind,
                     up: state.up,
-                    addresses: state.addresses,
+                    addresses: state.addresses.clone(),
                     nodes,
                     max_message: link.max_message,
                     retry_seconds: link.retry.as_secs_f64(),
                     retries: link.retries,
-                    signal: state.signal,
+                    signal: state.signal.map(|signal| signal.dbm),
+                    quality: state.signal.and_then(|signal| signal.quality),
+                    damaged: state.damaged(),
+                    damage: state
+                        .radio
+                        .map(|radio| radio.discarded_by_reason().into())
+                        .unwrap_or_default(),
+                    radio: state
+                        .radio
+                        .map(|radio| radio.by_name().into())
+                        .unwrap_or_default(),
                     errors: state.errors,
                     lost: state.lost,
                     ..Link::default()
@@ -423,7 +441,8 @@ impl Node {
             duplicates: node.duplicates,
             rejections: node.rejections,
             loss: (repeated / packets.max(1) as f64 * 1e4).round() / 1e4,
-            signal: node.signal,
+            signal: node.signal.map(|signal| signal.dbm),
+            quality: node.signal.and_then(|signal| signal.quality),
             broker: node.broker,
         }
     }

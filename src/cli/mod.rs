@@ -178,18 +178,23 @@ fn done(answer: &Value) -> String {
 }
 
 fn links(answer: &Value) -> String {
-    let mut table = Table::new(&[
-        "LINK",
-        "STATE",
-        "NODES",
-        "IN",
-        "OUT",
-        "BYTES IN",
-        "BYTES OUT",
-        "BAD",
-        "LAST HEARD",
-        "AT",
-    ]);
+    let mut table = Table::new(
+        &[
+            "LINK",
+            "STATE",
+            "NODES",
+            "IN",
+            "OUT",
+            "BYTES IN",
+            "BYTES OUT",
+            "BAD",
+            "DAMAGED",
+            "ERRORS",
+            "LAST HEARD",
+            "AT",
+        ],
+        &["OUT", "IN", "AT", "BYTES OUT", "BYTES IN", "NODES"],
+    );
     for link in list(&answer["links"]) {
         let up = link["up"] == true;
         let addresses: Vec<_> = list(&link["addresses"]).iter().map(text).collect();
@@ -202,6 +207,8 @@ fn links(answer: &Value) -> String {
             text(&link["octets_in"]),
             text(&link["octets_out"]),
             text(&link["bad"]),
+            text(&link["damaged"]),
+            text(&link["errors"]),
             ago(&answer["now"], &link["last_heard"]),
             addresses.join(" "),
         ]);
@@ -210,19 +217,24 @@ fn links(answer: &Value) -> String {
 }
 
 fn nodes(answer: &Value) -> String {
-    let mut table = Table::new(&[
-        "ID",
-        "STATE",
-        "LAST HEARD",
-        "DUE",
-        "SIGNAL",
-        "QUEUED",
-        "IN",
-        "OUT",
-        "REPEATS",
-        "LINK",
-        "ADDRESS",
-    ]);
+    let mut table = Table::new(
+        &[
+            "ID",
+            "STATE",
+            "LAST HEARD",
+            "DUE",
+            "SIGNAL",
+            "QUEUED",
+            "IN",
+            "OUT",
+            "REPEATS",
+            "LINK",
+            "ADDRESS",
+        ],
+        &[
+            "OUT", "IN", "REPEATS", "ADDRESS", "LINK", "QUEUED", "SIGNAL",
+        ],
+    );
     for node in list(&answer["nodes"]) {
         table.row([
             text(&node["client_id"]),

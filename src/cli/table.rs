@@ -6,13 +6,16 @@ use std::io::{IsTerminal, stdout};
 /// Rows under a heading, each column as wide as it must be.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
+    /// Headings that may go where there is no room for all, the first to go first.
+    spare: &'static [&'static str],
 }
 
 impl Table {
-    pub(super) fn new(heading: &[&str]) -> Self {
+    pub(super) fn new(heading: &[&str], spare: &'static [&'static str]) -> Self {
         let heading = heading.iter().map(|&title| title.to_owned());
         Self {
             rows: vec![heading.collect()],
+            spare,
         }
     }
 
@@ -23,23 +26,49 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.first().map_or(0, Vec::len);
+        f.write_str(&self.text(terminal_width()))
+    }
+}
+
+impl Table {
+    /// Lays the table out in so many columns of a terminal.
+    fn text(&self, most: usize) -> String {
+        let headings = self.rows.first().map_or(&[][..], Vec::as_slice);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let most = terminal_width();
-        let widths = fitted((0..columns).map(width).collect(), most);
+        let mut columns: Vec<_> = (0..headings.len())
+            .map(|column| (column, width(column)))
+            .collect();
+        let mut left_out = Vec::new();
+        for spare in self.spare {
+            let wanted = columns.iter().map(|(_, width)| (*width).min(READABLE));
+            if total(wanted) <= most.saturating_add(GAP.len()) {
+                break;
+            }
+            columns.retain(|(column, _)| headings[*column] != *spare);
+            left_out.push(*spare);
+        }
+        let widths = fitted(columns.iter().map(|(_, width)| *width).collect(), most);
+        let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
-                let cell = cut(cell, width);
+            for ((column, _), &width) in columns.iter().zip(&widths) {
+                let cell = row
+                    .get(*column)
+                    .map_or(String::new(), |cell| cut(cell, width));
                 line.push_str(&format!("{cell:width$}{GAP}"));
             }
-            let line: String = line.trim_end().chars().take(most).collect();
-            writeln!(f, "{line}")?;
+            text.extend(line.trim_end().chars().take(most));
+            text.push('\n');
         }
-        Ok(())
+        if !left_out.is_empty() {
+            let hint = format!("(no room for {})", left_out.join(", "));
+            text.push_str(&wrapped_at(&hint, 0, most));
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -47,12 +76,16 @@ impl fmt::Display for Table {
 const GAP: &str = "  ";
 /// No column is made narrower than this.
 const NARROWEST: usize = 8;
+/// What is longer may be cut before a whole column goes.
+const READABLE: usize = 18;
+
+fn total(widths: impl Iterator<Item = usize>) -> usize {
+    widths.map(|width| width + GAP.len()).sum()
+}
 
 /// Takes from the widest columns until all fit.
 fn fitted(mut widths: Vec<usize>, most: usize) -> Vec<usize> {
-    while widths.iter().map(|width| width + GAP.len()).sum::<usize>()
-        > most.saturating_add(GAP.len())
-    {
+    while total(widths.iter().copied()) > most.saturating_add(GAP.len()) {
         match widths.iter_mut().max() {
             Some(widest) if *widest > NARROWEST => *widest -= 1,
             _ => break,
@@ -126,6 +159,24 @@ mod tests {
         assert_eq!(fitted(vec![9, 9, 9], 10), [8, 8, 8]);
         assert_eq!(cut("sensor-in-the-hall", 8), "sensor-\u{2026}");
         assert_eq!(cut("pump", 8), "pump");
+    }
+
+    #[test]
+    fn where_room_is_short_whole_columns_go_and_are_named() {
+        let mut table = Table::new(&["ID", "IN", "OUT", "ADDRESS"], &["OUT", "IN"]);
+        table.row(["pump", "120", "119", "0013A200.40A01234"].map(str::to_owned));
+        assert_eq!(
+            table.text(80),
+            "ID    IN   OUT  ADDRESS\npump  120  119  0013A200.40A01234\n"
+        );
+        assert_eq!(
+            table.text(30),
+            "ID    IN   ADDRESS\npump  120  0013A200.40A01234\n(no room for OUT)\n"
+        );
+        assert_eq!(
+            table.text(20),
+            "ID    ADDRESS\npump  0013A200.40A0\u{2026}\n(no room for OUT,\nIN)\n"
+        );
     }
 
     #[test]

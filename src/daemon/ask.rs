@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use super::Order;
 use super::link::Link;
 use crate::gateway::Gateway;
+use crate::links::serial::radio::Counters;
+use crate::session::Signal;
 
 /// A question; it is executed by the owner, so it shall be short.
 pub struct Question(Box<dyn FnOnce(&mut Owner<'_>) + Send>);
@@ -29,14 +31,16 @@ pub struct LinkState {
     pub kind: &'static str,
     /// Whether it can carry anything now.
     pub up: bool,
-    /// Addresses it listens on; empty for a serial link.
+    /// Addresses it listens on, or the devices of a serial link.
     pub addresses: Vec<String>,
-    /// Signal strength of the last message in dBm, where the dongle gives it.
-    pub signal: Option<i16>,
+    /// How the last message was heard, where the dongle says so.
+    pub signal: Option<Signal>,
     /// Times the port was lost.
     pub lost: u64,
-    /// Datagrams the system refused, or frames that were damaged.
+    /// Datagrams the system refused, or messages the dongle did not take or deliver.
     pub errors: u64,
+    /// What a serial link has counted.
+    pub radio: Option<Counters>,
 }
 
 /// The daemon has ended.
@@ -65,6 +69,13 @@ impl Question {
             now,
             links,
         });
+    }
+}
+
+impl LinkState {
+    /// Returns how many octets on a serial link belonged to no good frame.
+    pub fn damaged(&self) -> u64 {
+        self.radio.map_or(0, |radio| radio.discarded_octets())
     }
 }
 

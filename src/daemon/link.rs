@@ -81,6 +81,7 @@ impl Link {
                         + stats.receive_errors
                         + stats.send_errors
                         + stats.dropped_full,
+                    radio: None,
                 }
             }
             Self::Serial(serial) => {
@@ -88,12 +89,14 @@ impl Link {
                 LinkState {
                     kind: "serial",
                     up: stats.is_open && !stats.is_off_network,
-                    addresses: Vec::new(),
+                    addresses: serial.devices().to_vec(),
                     signal: stats.signal,
                     lost: stats.lost,
                     errors: stats.dropped_down
-                        + stats.radio.undelivered
-                        + stats.radio.discarded_octets(),
+                        + stats.radio.queue_full
+                        + stats.radio.too_long
+                        + stats.radio.undelivered,
+                    radio: Some(stats.radio),
                 }
             }
         }

@@ -51,6 +51,7 @@ struct Stats {
     rss: Option<u64>,
     nodes: BTreeMap<&'static str, usize>,
     nodes_connected: usize,
+    queued: usize,
     queued_bytes: usize,
     uplink_queue: Option<model::UplinkQueue>,
     dropped: u64,
@@ -77,7 +78,7 @@ impl Pulse {
             links: links
                 .map(|((name, state), counters)| LinkPulse {
                     name,
-                    bad: counters.bad + state.errors,
+                    bad: counters.bad + state.damaged(),
                     state,
                 })
                 .collect(),
@@ -148,6 +149,7 @@ pub(super) fn stats(owner: &Owner<'_>, started: Instant, counted: Counted) -> Va
             .map(|status| by_status[status as usize])
             .iter()
             .sum(),
+        queued: gateway.nodes().map(|node| node.queued).sum(),
         queued_bytes: gateway.queued_bytes(),
         uplink_queue: gateway
             .outbox()
@@ -187,7 +189,8 @@ pub(super) fn state(node: &NodeSummary, settings: &Settings) -> Value {
         "keepalive": (!sleeps).then_some(node.period),
         "sleep": sleeps.then_some(node.period),
         "due": node.due.map(|due| clock.iso(due)),
-        "rssi": node.signal,
+        "rssi": node.signal.map(|signal| signal.dbm),
+        "lqi": node.signal.and_then(|signal| signal.quality),
         "queued": node.queued,
         "topics": node.topics,
         "rx": node.received,

@@ -30,11 +30,20 @@ pub struct Journal {
     pub rejections: u32,
     /// Troubles noted since the session began, those no longer kept included.
     pub noted: u32,
-    /// Signal strength of the last message, in dBm.
-    pub signal: Option<i16>,
+    /// How the last message was heard.
+    pub signal: Option<Signal>,
     /// Boxed: most nodes have none.
     troubles: Option<Box<Troubles>>,
     last_message: Option<(Instant, Arc<str>)>,
+}
+
+/// How well a radio heard a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal {
+    /// Strength in dBm.
+    pub dbm: i16,
+    /// Link quality as the radio gives it, 255 the best, where it does.
+    pub quality: Option<u8>,
 }
 
 /// The last troubles, oldest first.

@@ -36,7 +36,7 @@ use crate::wire::{Packet, QoS, TopicId};
 
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
-pub use journal::{Count, Direction, Journal, Name, TROUBLES, Trouble};
+pub use journal::{Count, Direction, Journal, Name, Signal, TROUBLES, Trouble};
 pub use promise::{Keeping, Promise};
 pub use view::{
     ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView, WaitsFor,

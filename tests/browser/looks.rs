@@ -57,7 +57,7 @@ fn pictures() {
     for (look, scheme, width, height) in [
         ("light", "light", 1280, 900),
         ("dark", "dark", 1280, 900),
-        ("phone", "light", 390, 844),
+        ("phone", "light", 360, 740),
     ] {
         let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         browser.command("Emulation.setEmulatedMedia", &scheme);
@@ -89,6 +89,20 @@ fn pictures() {
             assert_eq!(browser.run(NAMELESS), json!([]), "{look} {name}");
             let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
             assert_eq!(wide, false, "{look} {name} is wider than the screen");
+            if name == "packets" {
+                // What a packet says can be read without a finger.
+                let hidden = browser.run(
+                    "const log = document.querySelector('.log').getBoundingClientRect();
+                     return [...document.querySelectorAll('.log .row span:last-child')].filter((what) => what.getBoundingClientRect().left > log.left + log.width / 2).length",
+                );
+                assert_eq!(hidden, 0, "{look}");
+            }
+            if name == "nodes" {
+                let hidden = browser.run(
+                    "return [...document.querySelectorAll('#main td')].filter((cell) => cell.textContent && cell.getBoundingClientRect().left >= innerWidth).length",
+                );
+                assert_eq!(hidden, 0, "{look}");
+            }
             let picture = browser.picture();
             assert!(picture.starts_with(b"\x89PNG"));
             if let Some(directory) = std::env::var_os("PICTURES") {

@@ -10,10 +10,11 @@ use mqtt_sn_gateway::wire::{
     Encapsulation, Filter, Message, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId, decode,
 };
 
+use crate::http::Http;
 use crate::mqtt::Mqtt;
 use crate::node::Node;
 use crate::process::{Gateway, Mosquitto};
-use mqtt_sn::dongle::{Dongle, PlainDongle, Plugged, XBeeDongle};
+use mqtt_sn::dongle::{AquilaDongle, Dongle, PlainDongle, Plugged, XBeeDongle};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PREDEFINED: Topic = Topic::Predefined(TopicId(2));
@@ -303,4 +304,63 @@ fn nodes_behind_a_dongle_are_told_of_the_end() {
     gateway.process.signal("TERM");
     node.hears(|packet| *packet == Packet::Disconnect { duration: None });
     assert!(gateway.process.wait().0.success());
+}
+
+/// What only a radio link has to show: its device, how it hears, what was damaged and undelivered.
+#[test]
+fn a_dongle_is_shown_with_what_it_hears_and_loses() {
+    let mosquitto = Mosquitto::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let device = directory.path().join("hall").display().to_string();
+    let gateway = Gateway::start(&format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nhttp: {{listen: '127.0.0.1:0'}}\nlinks:\n\
+         - {{type: udp, listen: ['127.0.0.1:0']}}\n\
+         - {{type: serial, name: hall, device: {device}, framing: aquila, settle: 0s}}\n",
+        mosquitto.port
+    ));
+    let http = Http::of(&gateway.process);
+    let plugged = Plugged::new(Path::new(&device), Box::new(AquilaDongle::default()));
+    let plugged = plugged.expect("a pty");
+    gateway.process.line("hall: up: ").expect("it runs");
+    let node = SnNode {
+        plugged: &plugged,
+        address: &[0, 0x17],
+        forwarded_as: None,
+    };
+    node.connect("meter");
+    // A frame whose checksum is wrong, and one that is right.
+    plugged.write(b"\xc0no frame\xc0");
+    node.say(Packet::PingReq { client_id: "" });
+    node.hears(|packet| *packet == Packet::PingResp);
+    let meter = http.get("/api/nodes/meter");
+    assert_eq!(
+        (&meter["signal"], &meter["quality"]),
+        (&(-80).into(), &0xb0.into())
+    );
+    let links = http.get("/api/links");
+    let hall = &links["links"][1];
+    assert_eq!(hall["addresses"][0], device);
+    assert_eq!(
+        (&hall["signal"], &hall["quality"]),
+        (&(-80).into(), &0xb0.into())
+    );
+    assert_eq!(
+        (&hall["damaged"], &hall["damage"]["checksum"]),
+        (&8.into(), &8.into())
+    );
+    assert!(hall["radio"]["received"].as_u64() >= Some(2), "{hall}");
+    assert_eq!(links["links"][0]["radio"], serde_json::json!({}));
+    let why = http.get("/api/nodes/meter/explain");
+    let link = why["steps"][0]["text"].as_str().expect("a text");
+    assert!(link.ends_with("; 8 octets on it were damaged"), "{link}");
+    let metrics = http.text("/metrics").1;
+    for line in [
+        r#"mqttsn_link_damaged_octets_total{link="hall",reason="checksum"} 8"#,
+        r#"mqttsn_link_radio_total{link="hall",event="no_such_node"} 0"#,
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}\n{metrics}"
+        );
+    }
 }

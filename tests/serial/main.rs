@@ -8,6 +8,9 @@
 #[path = "../support/hex.rs"]
 mod hex;
 
+#[path = "../support/http.rs"]
+#[expect(dead_code, reason = "shared with other tests, which need more of it")]
+mod http;
 #[path = "../support/mqtt.rs"]
 #[expect(dead_code, reason = "shared with other tests, which need more of it")]
 mod mqtt;

@@ -8,6 +8,7 @@ use mqtt_sn_gateway::links::framing::xbee::{ApiFrame, ApiMode};
 use mqtt_sn_gateway::links::serial::probe::probe;
 use mqtt_sn_gateway::links::serial::radio::{Event, Notice};
 use mqtt_sn_gateway::links::serial::{Device, Flow, Port, PortSettings, SerialConfig};
+use mqtt_sn_gateway::session::Signal;
 
 use crate::hex::hex;
 use crate::ports;
@@ -231,7 +232,10 @@ fn defect_10_nodes_are_answered_in_the_kind_of_frame_they_came_in() {
         bench.events,
         [Event::Message {
             from: Address::Radio(NODE_A[..].into()),
-            signal: Some(-40),
+            signal: Some(Signal {
+                dbm: -40,
+                quality: None,
+            }),
             bytes: hex("02 16").into(),
         }]
     );

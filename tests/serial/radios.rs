@@ -11,6 +11,7 @@ use mqtt_sn_gateway::links::framing::{Codec, Framing, Side};
 use mqtt_sn_gateway::links::serial::radio::{
     Addressing, Budget, Event, Lane, Notice, Radio, RadioSettings, To, largest_message, radio,
 };
+use mqtt_sn_gateway::session::Signal;
 
 use crate::hex::hex;
 use mqtt_sn::dongle::{BOUNDS, frames};
@@ -84,12 +85,16 @@ fn one(address: &[u8]) -> To {
     To::One(Address::Radio(address.into()))
 }
 
-fn message(from: Address, signal: Option<i16>, message: &str) -> Event {
+fn message(from: Address, signal: Option<Signal>, message: &str) -> Event {
     Event::Message {
         from,
         signal,
         bytes: Bytes::from(hex(message)),
     }
+}
+
+fn signal(dbm: i16, quality: Option<u8>) -> Option<Signal> {
+    Some(Signal { dbm, quality })
 }
 
 fn aquila(frame: FromBridge<'_>) -> Vec<u8> {
@@ -132,7 +137,11 @@ fn aquila_hears_nodes_and_the_bridge() {
     assert_eq!(
         bench.events(),
         [
-            message(Address::Radio([0, 23][..].into()), Some(-80), "02 16"),
+            message(
+                Address::Radio([0, 23][..].into()),
+                signal(-80, Some(0xb0)),
+                "02 16"
+            ),
             Event::Notice(Notice::ConfigWanted),
             Event::Notice(Notice::PairingWanted),
         ]
@@ -167,7 +176,7 @@ fn loralink_sends_on_one_device_and_receives_on_the_other() {
     .write(&mut content);
     bench.hear(Lane::Main, &content);
     let node = Address::Radio([5][..].into());
-    assert_eq!(bench.events(), [message(node, Some(-80), "02 16")]);
+    assert_eq!(bench.events(), [message(node, signal(-80, None), "02 16")]);
 
     bench.send(one(&[5]), "02 17");
     bench.send(To::Everybody { radius: 0 }, "02 17");

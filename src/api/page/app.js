@@ -11,9 +11,10 @@ let last = null;
 
 const charts = {
   messages: new Chart("Messages a second", "/s", ["from nodes", "to nodes"]),
-  loss: new Chart("Repetitions", "%", ["of packets"]),
+  loss: new Chart("Loss: packets that were repeated", "%", ["of all"]),
   latency: new Chart("Latency to the broker, mean", "ms", ["QoS 1", "QoS 2"]),
-  nodes: new Chart("Nodes", "", ["active", "asleep", "lost"]),
+  nodes: new Chart("Nodes by state", "", ["active", "asleep", "connecting", "lost", "disconnected"],
+    ["--good", "--accent", "--warn", "--bad", "--faint"]),
 };
 
 // A section with a heading; `wide` takes the whole row.
@@ -21,15 +22,25 @@ const section = (title, wide, ...children) =>
   el("section", { class: wide ? "wide" : "" }, el("h2", {}, title), ...children);
 
 function table(caption, heads, rows) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  const cell = (value, column) => {
+    const td = value instanceof Element && value.tagName === "TD" ? value : el("td", {}, value);
+    td.dataset.label = heads[column];
+    return td;
+  };
+  return el("div", { class: heads.length > 4 ? "scroll cards" : "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {},
       el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) =>
-        cell instanceof Element && cell.tagName === "TD" ? cell : el("td", {}, cell)))))));
+      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map(cell))))));
 }
 
 const list = (entries) => el("dl", {}, Object.entries(entries).filter(([, value]) => value != null)
   .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+
+const signal = (heard) => heard.signal == null ? ""
+  : `${heard.signal} dBm${heard.quality == null ? "" : `, quality ${heard.quality}`}`;
+
+const reasons = (counts) => Object.entries(counts).filter(([, count]) => count)
+  .map(([name, count]) => `${name.replaceAll("_", " ")} ${count.toLocaleString()}`).join(", ") || null;
 
 // Lets a link lead to a node; what it is called is text.
 function nodeLink(link, id) {
@@ -86,7 +97,8 @@ function note(gateway) {
       const count = latency.count - last.took[i].count;
       return count > 0 ? (latency.mean * latency.count - (last.took[i].mean ?? 0) * last.took[i].count) / count : null;
     }));
-    charts.nodes.add([gateway.nodes.active, gateway.nodes.asleep + gateway.nodes.awake, gateway.nodes.lost]);
+    const { active, asleep, awake, connecting, lost, disconnected } = gateway.nodes;
+    charts.nodes.add([active, asleep + awake, connecting, lost, disconnected]);
   }
   last = now;
 }
@@ -133,12 +145,14 @@ class Overview {
           histogram(latency.buckets)];
       })));
     fill(this.links, el("h2", {}, "Links"), table("Links",
-      ["Link", "State", "Nodes", "In", "Out", "Bytes in", "Bytes out", "Bad", "Errors", "Last heard", "At"],
+      ["Link", "State", "Nodes", "In", "Out", "Bytes in", "Bytes out", "Bad", "Damaged octets", "Errors", "Signal", "Last heard", "At"],
       links.links.map((link) => {
         const before = this.before.get(link.name);
         const rate = (name) => before ? `${number((link[name] - before.link[name]) / Math.max(0.1, links.now - before.now))}/s` : "";
         const row = [link.name, state(link.up ? "up" : "down"), link.nodes, rate("datagrams_in"), rate("datagrams_out"),
-          link.octets_in.toLocaleString(), link.octets_out.toLocaleString(), link.bad, link.errors,
+          link.octets_in.toLocaleString(), link.octets_out.toLocaleString(), link.bad,
+          el("td", { title: reasons(link.damage) }, link.type === "serial" ? link.damaged.toLocaleString() : ""),
+          el("td", { title: reasons(link.radio) }, link.errors), signal(link),
           link.last_heard ? `${duration(links.now - link.last_heard)} ago` : "never", link.addresses.join(", ")];
         this.before.set(link.name, { link, now: links.now });
         return row;
@@ -165,7 +179,7 @@ class Nodes {
     this.heads = COLUMNS.map(([title, sort]) => el("th", { scope: "col" }, sort
       ? el("button", { id: `sort-${sort}`, "aria-label": `Sort by ${title}`, onclick: () => this.sortBy(sort) }, title) : title));
     this.body = el("tbody");
-    this.table = el("div", { class: "scroll nodes", tabindex: "0", role: "region", "aria-label": "Nodes" },
+    this.table = el("div", { class: "scroll nodes cards", tabindex: "0", role: "region", "aria-label": "Nodes" },
       el("table", {}, el("thead", {}, el("tr", {}, this.heads)), this.body));
     const step = (title, id, by) => el("button", { id, class: "act", onclick: () => { this.offset = Math.max(0, this.offset + by); this.soon(); } }, title);
     [this.previous, this.next] = [step("Previous", "previous", -PAGE), step("Next", "next", PAGE)];
@@ -212,7 +226,7 @@ class Nodes {
     while (this.body.rows.length > page.nodes.length) this.body.deleteRow(-1);
     page.nodes.forEach((node, index) => {
       const row = this.body.rows[index] ?? this.body.appendChild(el("tr", {}, el("td", { class: "id" }, el("a")), el("td", {}, el("span")),
-        COLUMNS.slice(2).map(() => el("td"))));
+        COLUMNS.slice(2).map(([title]) => el("td", { "data-label": title }))));
       const [link, status] = [row.cells[0].firstChild, row.cells[1].firstChild];
       if (link.title !== node.client_id) nodeLink(link, node.client_id);
       set(status, node.state);
@@ -265,7 +279,7 @@ class NodePage {
       state: state(node.state, `${node.state} since ${time(node.since)}`),
       due: el("span", { id: "due" }, due(node, node.now) || "-"),
       address: node.address, link: node.link, "last heard": `${duration(node.now - node.last_heard)} ago`,
-      signal: node.signal == null ? null : `${node.signal} dBm`, "keep-alive": `${node.keep_alive} s`,
+      signal: signal(node) || null, "keep-alive": `${node.keep_alive} s`,
       session: node.clean_session ? "clean" : "kept", Will: node.will_topic,
       "packets in": counts(node.packets_in), "packets out": counts(node.packets_out),
       repeats: `${node.retries} to it, ${node.duplicates} from it`, loss: `${number(node.loss * 100)} % (estimate)`,
@@ -289,13 +303,33 @@ class Topics {
     this.prefix = el("input", { id: "prefix", type: "search", oninput: () => this.tick().catch((error) => say(error.message, true)) });
     this.table = el("div");
     fill(main, section("Topics nodes registered or subscribed to", true,
-      el("div", { class: "bar" }, el("label", {}, "Begins with", this.prefix)), this.table));
+      el("div", { class: "bar" }, el("label", {}, "Begins with", this.prefix),
+        el("button", { id: "up", class: "act", onclick: () => this.open(this.prefix.value.replace(/[^/]*\/?$/, "")) }, "Up a level")), this.table));
+  }
+
+  open(prefix) {
+    this.prefix.value = prefix;
+    this.tick().catch((error) => say(error.message, true));
+  }
+
+  // What shares the next level is one row; what is alone there is shown whole.
+  level(topics) {
+    const at = this.prefix.value.lastIndexOf("/") + 1;
+    const levels = new Map();
+    for (const topic of topics) {
+      const end = topic.name.indexOf("/", at);
+      const name = end < 0 ? topic.name : topic.name.slice(0, end + 1);
+      levels.set(name, [...(levels.get(name) ?? []), topic]);
+    }
+    return [...levels].map(([name, within], index) => within.length === 1
+      ? [el("td", { class: "wrap" }, within[0].name), "", within[0].nodes]
+      : [el("td", { class: "wrap" }, el("button", { id: `level-${index}`, class: "act", onclick: () => this.open(name) }, name)), within.length, ""]);
   }
 
   async tick() {
     const found = await get(`/api/topics?${new URLSearchParams({ prefix: this.prefix.value })}`);
     if (view !== this) return;
-    fill(this.table, table("Topics", ["Topic", "Nodes"], found.topics.map((topic) => [el("td", { class: "wrap" }, topic.name), topic.nodes])),
+    fill(this.table, table("Topics", ["Topic", "Topics below", "Nodes"], this.level(found.topics)),
       found.complete ? null : el("p", { class: "note" }, "More than are shown: type the beginning of the name."));
   }
 }

@@ -5,10 +5,11 @@ import { el, fill } from "./dom.js";
 const POINTS = 150;
 
 export class Chart {
-  constructor(title, unit, names) {
+  constructor(title, unit, names, colours = ["--accent", "--warn"]) {
     this.title = title;
     this.unit = unit;
     this.names = names;
+    this.colours = colours;
     this.points = [];
   }
 
@@ -36,7 +37,7 @@ export class Chart {
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     [canvas.width, canvas.height] = [width * ratio, height * ratio];
     const style = getComputedStyle(document.documentElement);
-    const colours = ["--accent", "--warn", "--good", "--bad"].map((name) => style.getPropertyValue(name));
+    const colours = this.colours.map((name) => style.getPropertyValue(name));
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const top = Math.max(1e-9, ...this.points.flat().filter((value) => value != null));
@@ -44,7 +45,7 @@ export class Chart {
     context.font = "11px system-ui";
     context.fillText(`${round(top)} ${this.unit}`, 2, 11);
     this.names.forEach((_, series) => {
-      context.strokeStyle = colours[series % colours.length];
+      context.strokeStyle = colours[series];
       context.lineWidth = 1.6;
       context.beginPath();
       let pen = false;

@@ -3,7 +3,9 @@
 import { el } from "./dom.js";
 
 const KEPT = 5000;
-const ROW = 20;
+// On a phone a row has two lines: who, and what.
+const narrow = window.matchMedia("(max-width: 40rem)");
+const height = () => (narrow.matches ? 42 : 20);
 // Packets a second: more than anybody reads. Of further ones the gateway says how many there were.
 const RATE = 200;
 
@@ -33,7 +35,6 @@ export class PacketLog {
     this.source = undefined;
   }
 
-
   clear() {
     this.rows = [];
     this.request();
@@ -53,16 +54,17 @@ export class PacketLog {
 
   draw() {
     const view = this.element;
-    const follows = view.scrollTop + view.clientHeight >= this.spacer.offsetHeight - 3 * ROW;
-    this.spacer.style.height = `${this.rows.length * ROW}px`;
-    if (follows) view.scrollTop = this.rows.length * ROW;
-    const first = Math.max(0, Math.floor(view.scrollTop / ROW) - 5);
-    const last = Math.min(this.rows.length, first + Math.ceil(view.clientHeight / ROW) + 10);
+    const row = height();
+    const follows = view.scrollTop + view.clientHeight >= this.spacer.offsetHeight - 3 * row;
+    this.spacer.style.height = `${this.rows.length * row}px`;
+    if (follows) view.scrollTop = this.rows.length * row;
+    const first = Math.max(0, Math.floor(view.scrollTop / row) - 5);
+    const last = Math.min(this.rows.length, first + Math.ceil(view.clientHeight / row) + 10);
     const shown = [];
     for (let index = first; index < last; index += 1) {
-      const row = line(this.rows[index]);
-      row.style.top = `${index * ROW}px`;
-      shown.push(row);
+      const element = line(this.rows[index]);
+      element.style.top = `${index * row}px`;
+      shown.push(element);
     }
     view.replaceChildren(this.spacer, ...shown);
   }
@@ -79,7 +81,7 @@ function line(event) {
   const text = event.missed
     ? `${event.missed.toLocaleString()} more than are shown: filter by node, link or type, or take a capture`
     : [event.text, event.dropped && `dropped: ${event.dropped}`, event.hex].filter(Boolean).join("  ");
-  const row = el("div", { class: `row ${kind}` }, `${clock} ${who.padEnd(16)} ${ARROWS[event.direction] ?? "  * "} ${text}`);
+  const row = el("div", { class: `row ${kind}` }, el("span", {}, `${clock} ${who.padEnd(16)} `), el("span", {}, `${ARROWS[event.direction] ?? "  * "} ${text}`));
   row.title = `${event.link ?? "broker"} ${event.address ?? ""}`;
   return row;
 }

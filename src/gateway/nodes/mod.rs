@@ -21,7 +21,7 @@ use super::directory::Directory;
 use super::keep::{Commits, Kept};
 use super::observe::{Happening, Interest, Trace};
 use super::{Core, LinkId, Mode, Peer, Route};
-use crate::session::{Journal, Session, Status};
+use crate::session::{Journal, Session, Signal, Status};
 use crate::topics::Predefined;
 use crate::upstream::NodeKey;
 use crate::upstream::mqtt::Connection;
@@ -105,7 +105,7 @@ impl Nodes {
         Some(node.session.client_id().clone())
     }
 
-    pub(super) fn note_signal(&mut self, peer: &Peer, signal: i16) {
+    pub(super) fn note_signal(&mut self, peer: &Peer, signal: Signal) {
         if let Some(key) = self.directory.find_peer(peer, &self.nodes) {
             self.nodes[key].journal.signal = Some(signal);
         }

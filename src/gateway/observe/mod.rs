@@ -18,7 +18,7 @@ pub use self::view::{BrokerView, LinkCounters, NodeSummary, NodeView};
 use super::admission::{Permit, Refused};
 use super::nodes::{Node, Nodes};
 use super::{Address, Gateway, LinkId, Peer, Settings};
-use crate::session::Status;
+use crate::session::{Signal, Status};
 
 impl Gateway {
     /// Traces this much for a new observer from now on. Its traces are to be fetched by
@@ -99,8 +99,8 @@ impl Gateway {
         self.core.refused.iter()
     }
 
-    /// Remembers the signal strength a node's last message had, in dBm.
-    pub fn note_signal(&mut self, link: LinkId, address: &Address, signal: i16) {
+    /// Remembers how a node's last message was heard.
+    pub fn note_signal(&mut self, link: LinkId, address: &Address, signal: Signal) {
         let peer = Peer {
             link,
             address: address.clone(),

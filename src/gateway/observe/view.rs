@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::super::nodes::Node;
 use super::super::{Core, LinkId, Peer};
-use crate::session::{Count, Direction, SessionView, Status, Trouble};
+use crate::session::{Count, Direction, SessionView, Signal, Status, Trouble};
 use crate::wire::MessageType;
 
 /// Entries shown of each list of a node.
@@ -65,8 +65,8 @@ pub struct NodeSummary {
     pub duplicates: u32,
     /// Its requests that were rejected.
     pub rejections: u32,
-    /// Signal strength of its last message in dBm, where the link gives it.
-    pub signal: Option<i16>,
+    /// How its last message was heard, where the link says so.
+    pub signal: Option<Signal>,
     /// Whether its connection to the broker stands.
     pub broker: bool,
 }

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::gateway::{Address, LinkId};
 use crate::links::framing::Framing;
+use crate::session::Signal;
 
 pub use holder::{Holder, of as holder_of};
 pub use port::{Flow, OpenError, Port, PortSettings};
@@ -124,8 +125,8 @@ pub enum Heard {
     Message {
         /// Who sent it.
         from: Address,
-        /// Signal strength in dBm, where the dongle gives it.
-        signal: Option<i16>,
+        /// How it was heard, where the dongle says so.
+        signal: Option<Signal>,
         /// The message.
         bytes: Bytes,
     },
@@ -156,8 +157,8 @@ pub struct SerialStats {
     pub dropped_down: u64,
     /// Messages that wait to be written now.
     pub waiting: usize,
-    /// Signal strength of the last message, in dBm.
-    pub signal: Option<i16>,
+    /// How the last message was heard.
+    pub signal: Option<Signal>,
     /// The radio's own counters.
     pub radio: Counters,
 }
@@ -171,6 +172,7 @@ struct Order {
 /// The daemon's end of a serial link; dropping it closes the port.
 #[derive(Debug)]
 pub struct Serial {
+    devices: Vec<String>,
     orders: mpsc::Sender<Order>,
     stats: Arc<Mutex<SerialStats>>,
     task: JoinHandle<()>,
@@ -183,8 +185,15 @@ impl Serial {
     pub fn start(link: LinkId, config: SerialConfig, events: mpsc::Sender<SerialEvent>) -> Self {
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let stats = Arc::new(Mutex::new(SerialStats::default()));
+        let devices = [Some(&config.device), config.transmit_device.as_ref()];
+        let devices = devices
+            .into_iter()
+            .flatten()
+            .map(Device::to_string)
+            .collect();
         let task = link::Link::new(link, config, events, received, Arc::clone(&stats));
         Self {
+            devices,
             orders,
             stats,
             task: tokio::spawn(task.run()),
@@ -212,6 +221,11 @@ impl Serial {
     /// take does not count.
     pub fn has_unsent(&self) -> bool {
         self.orders.capacity() < ORDERS_MAX || self.stats().waiting > 0
+    }
+
+    /// Returns the devices of the configuration: one, or the receiving and the sending one.
+    pub fn devices(&self) -> &[String] {
+        &self.devices
     }
 
     /// Returns what the link has done so far.

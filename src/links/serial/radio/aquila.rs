@@ -11,6 +11,7 @@ use super::{
 use crate::gateway::Address;
 use crate::links::framing::aquila::{BROADCAST, FromBridge, ToBridge};
 use crate::links::framing::{Codec, Framing, Side};
+use crate::session::Signal;
 
 /// What the bridge's firmware queues.
 const QUEUE_MAX: usize = 10;
@@ -41,13 +42,17 @@ impl Aquila {
     fn take(&mut self, content: &[u8]) {
         match FromBridge::parse(content) {
             Some(FromBridge::Data {
+                lqi,
                 rssi,
                 node,
                 message,
-                ..
             }) => {
+                let signal = Signal {
+                    dbm: rssi.into(),
+                    quality: Some(lqi),
+                };
                 let from = radio_address(&node.to_be_bytes());
-                self.common.deliver(from, Some(rssi.into()), message);
+                self.common.deliver(from, Some(signal), message);
             }
             Some(FromBridge::Ack) => {
                 if self.awaiting.take().is_none() {

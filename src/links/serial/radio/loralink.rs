@@ -10,6 +10,7 @@ use super::{
 use crate::gateway::Address;
 use crate::links::framing::loralink::{BROADCAST, Heard, Kind, LoRaLink, Say};
 use crate::links::framing::{Codec, Decoded};
+use crate::session::Signal;
 
 const QUEUE_MAX: usize = 32;
 const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +72,11 @@ impl LoRa {
         match heard.kind {
             Kind::MqttSn => {
                 let from = radio_address(&[heard.source]);
-                self.common.deliver(from, Some(heard.rssi), heard.payload);
+                let signal = Signal {
+                    dbm: heard.rssi,
+                    quality: None,
+                };
+                self.common.deliver(from, Some(signal), heard.payload);
             }
             Kind::Sent | Kind::ChannelBusy | Kind::SendTimeout => self.result(now, heard.kind),
             Kind::Other(_) => self.common.counters.ignored += 1,

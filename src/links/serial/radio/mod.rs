@@ -24,6 +24,7 @@ pub use xbee::Module;
 
 use crate::gateway::Address;
 use crate::links::framing::{Bounds, Decoded, Discard, Framing};
+use crate::session::Signal;
 use crate::wire;
 use noise::Noise;
 use queue::Queue;
@@ -150,8 +151,8 @@ pub enum Event {
     Message {
         /// Who sent it.
         from: Address,
-        /// Signal strength in dBm, where the dongle gives it.
-        signal: Option<i16>,
+        /// How it was heard, where the dongle says so.
+        signal: Option<Signal>,
         /// The message.
         bytes: Bytes,
     },
@@ -265,6 +266,29 @@ impl Counters {
     pub fn discarded_octets(&self) -> u64 {
         self.discarded.iter().sum()
     }
+
+    /// Returns them by the name of the reason.
+    pub fn discarded_by_reason(&self) -> [(&'static str, u64); Discard::ALL.len()] {
+        Discard::ALL.map(|reason| (reason.name(), self.discarded[reason as usize]))
+    }
+
+    /// Returns what may happen to messages and frames, by its name.
+    pub fn by_name(&self) -> [(&'static str, u64); 12] {
+        [
+            ("received", self.received),
+            ("sent", self.sent),
+            ("ignored", self.ignored),
+            ("misaddressed", self.misaddressed),
+            ("queue_full", self.queue_full),
+            ("too_long", self.too_long),
+            ("unknown_address", self.unknown_address),
+            ("retries", self.retries),
+            ("undelivered", self.undelivered),
+            ("no_such_node", self.no_such_node),
+            ("unreported", self.unreported),
+            ("late_reports", self.late_reports),
+        ]
+    }
 }
 
 /// What every radio has: counters, a queue, noise, events.
@@ -321,7 +345,7 @@ impl Common {
     }
 
     /// Hands a message to the core, which counts and answers what is wrong with it.
-    fn deliver(&mut self, from: Address, signal: Option<i16>, message: &[u8]) {
+    fn deliver(&mut self, from: Address, signal: Option<Signal>, message: &[u8]) {
         match wire::decode(message) {
             Ok(decoded) => {
                 let permitted = match self.addressing {

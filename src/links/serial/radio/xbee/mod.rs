@@ -23,6 +23,7 @@ use super::{Common, Counters, Event, Lane, Notice, Radio, RadioSettings, To, bou
 use crate::gateway::Address;
 use crate::links::framing::xbee::{ApiFrame, ApiMode, AtStatus, MAX_CONTENT, UNKNOWN_64, XBee};
 use crate::links::framing::{Bounds, Codec};
+use crate::session::Signal;
 
 const QUEUE_MAX: usize = 64;
 /// Frames without a report in a row from which on the module is asked: it may have lost what it was told.
@@ -118,7 +119,10 @@ impl XBeeRadio {
 
     fn receive(&mut self, from: Address, way: Way, rssi: Option<u8>, data: &[u8]) {
         self.nodes.heard(&from, way);
-        let signal = rssi.map(|rssi| -i16::from(rssi));
+        let signal = rssi.map(|rssi| Signal {
+            dbm: -i16::from(rssi),
+            quality: None,
+        });
         self.common.deliver(from, signal, data);
     }
 
