@@ -201,7 +201,11 @@ impl<'a> Explainer<'a> {
                 self.say("address", StepState::Notice, text);
             }
         }
-        if let Some(refused) = self.refused() {
+        // What was refused before it came into the state it is in does not matter any more.
+        if let Some(refused) = self
+            .refused()
+            .filter(|refused| refused.at >= node.summary.since)
+        {
             self.refusal(&refused, StepState::Notice, node.summary.peer.as_ref());
         }
     }
@@ -233,16 +237,17 @@ impl<'a> Explainer<'a> {
                      (mqtt-sn-gateway kick) or set takeover of link {link}; if these are two nodes, give each an id of its own."
                 ))
             }
-            (RefusedReason::Protocol, _) => {
-                Some("Only protocol id 1 is spoken here, which is that of MQTT-SN 1.2.".to_owned())
-            }
-            (RefusedReason::Full, _) => {
-                Some("Raise limits.clients, or forget nodes that are gone.".to_owned())
-            }
-            (RefusedReason::NotAllowed, _) => Some(self.how_to_accept()),
-            (RefusedReason::Malformed | RefusedReason::BoundElsewhere, _) => None,
+            (reason, _) => reason.advice(self.client_id),
         };
-        self.advise("allow-list", state, text, advice);
+        let step = match refused.reason {
+            RefusedReason::Broker(_) => "broker",
+            RefusedReason::Protocol
+            | RefusedReason::Malformed
+            | RefusedReason::NotAllowed
+            | RefusedReason::BoundElsewhere
+            | RefusedReason::Full => "allow-list",
+        };
+        self.advise(step, state, text, advice);
     }
 
     fn is_listed(&self) -> bool {
@@ -274,13 +279,8 @@ impl<'a> Explainer<'a> {
                 "the client id is not in clients.allow".to_owned(),
             ),
         };
-        let advice = self.how_to_accept();
-        self.advise("allow-list", state, text, Some(advice));
-    }
-
-    fn how_to_accept(&self) -> String {
-        let id = self.client_id;
-        format!("To accept: mqtt-sn-gateway permit 120, or add {id:?} to clients.allow and reload.")
+        let advice = RefusedReason::NotAllowed.advice(self.client_id);
+        self.advise("allow-list", state, text, advice);
     }
 
     fn session(&mut self, node: &NodeView) {

@@ -1,10 +1,12 @@
 //! Who may connect, who was refused and why, and the door that people may open for a while.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::observe::{Happening, Interest, Trace};
 use super::{Core, Peer};
+use crate::session::Trouble;
+use crate::upstream::Refusal;
 
 /// Refused client ids that are remembered.
 const REFUSED_MAX: usize = 64;
@@ -13,7 +15,11 @@ const CLIENT_ID_KEPT: usize = 100;
 /// Client ids remembered that came in through an open door.
 const ADMITTED_MAX: usize = 100;
 
-/// Why the gateway refuses a CONNECT.
+/// Refusals told in the log in one [`TELLING`]: anybody can have a CONNECT refused.
+const TOLD_MAX: u32 = 10;
+const TELLING: Duration = Duration::from_secs(60);
+
+/// Why a CONNECT is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedReason {
     /// `ProtocolId` is not 1.
@@ -26,6 +32,8 @@ pub enum RefusedReason {
     BoundElsewhere,
     /// There are as many sessions as there may be.
     Full,
+    /// The broker does not want it, or is not there.
+    Broker(Refusal),
 }
 
 /// A client id that was refused.
@@ -41,6 +49,13 @@ pub struct Refused {
     pub at: Instant,
     /// How often.
     pub times: u32,
+}
+
+/// What was told in the log of late.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    since: Option<Instant>,
+    lines: u32,
 }
 
 /// An open door for clients that are not in the list.
@@ -93,10 +108,12 @@ impl Core {
             .refused
             .iter()
             .position(|refused| refused.client_id == client_id);
-        let times = match before.and_then(|index| self.refused.remove(index)) {
-            Some(refused) => refused.times.saturating_add(1),
-            None => 1,
-        };
+        let before = before.and_then(|index| self.refused.remove(index));
+        let times = before.as_ref().map_or(0, |refused| refused.times);
+        let times = times.saturating_add(1);
+        if before.is_none_or(|refused| refused.reason != reason) {
+            self.tell_refusal(now, &client_id, peer, reason);
+        }
         if self.refused.len() >= REFUSED_MAX {
             self.refused.pop_front();
         }
@@ -118,6 +135,35 @@ impl Core {
                 },
             });
         }
+    }
+
+    fn tell_refusal(&mut self, now: Instant, client_id: &str, peer: &Peer, reason: RefusedReason) {
+        let told = &mut self.refusals_told;
+        if told
+            .since
+            .is_none_or(|since| now.saturating_duration_since(since) >= TELLING)
+        {
+            *told = Told {
+                since: Some(now),
+                lines: 0,
+            };
+        }
+        told.lines += 1;
+        if told.lines > TOLD_MAX {
+            return;
+        }
+        let rest = if told.lines == TOLD_MAX {
+            " Further ones are not told for a minute."
+        } else {
+            ""
+        };
+        let link = self.link(peer.link).map_or("", |link| &link.name);
+        let words = reason.words();
+        let advice = reason.advice(client_id).unwrap_or_default();
+        tracing::warn!(
+            node = client_id,
+            "CONNECT of {client_id:?} from {peer} on link {link} refused: {words}. {advice}{rest}"
+        );
     }
 
     /// Whether the door is open for a client that is not in the list; remembers that it came in.
@@ -147,6 +193,22 @@ impl RefusedReason {
                 "the client id is bound to another address (takeover of the link)"
             }
             Self::Full => "there are as many sessions as limits.clients allows",
+            Self::Broker(refusal) => refusal.words(),
+        }
+    }
+
+    /// Returns what helps, for the client of this name; `None` when the reason says all.
+    pub fn advice(self, client_id: &str) -> Option<String> {
+        match self {
+            Self::Protocol => {
+                Some("Only protocol id 1 is spoken here, which is that of MQTT-SN 1.2.".to_owned())
+            }
+            Self::Full => Some("Raise limits.clients, or forget nodes that are gone.".to_owned()),
+            Self::NotAllowed => Some(format!(
+                "To accept: mqtt-sn-gateway permit 120, or add {client_id:?} to clients.allow and reload."
+            )),
+            Self::Broker(refusal) => Trouble::Broker(refusal).advice(client_id),
+            Self::Malformed | Self::BoundElsewhere => None,
         }
     }
 }

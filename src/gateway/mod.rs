@@ -35,7 +35,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use self::admission::Permit;
+use self::admission::{Permit, Told};
 use self::anonymous::Anonymous;
 use self::discovery::Discovery;
 use self::nodes::{Arrival, Nodes};
@@ -131,6 +131,7 @@ struct Core {
     links: Vec<LinkCounters>,
     watch: Watch,
     refused: VecDeque<Refused>,
+    refusals_told: Told,
     permit: Option<Permit>,
 }
 
@@ -158,6 +159,7 @@ impl Gateway {
                 links,
                 watch: Watch::default(),
                 refused: VecDeque::new(),
+                refusals_told: Told::default(),
                 permit: None,
             },
         }

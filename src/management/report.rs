@@ -214,7 +214,6 @@ pub(super) fn event(trace: &Trace, settings: &Settings) -> Option<Value> {
                 Status::Asleep => "client_asleep",
                 Status::Awake => "client_awake",
                 Status::Lost => "client_lost",
-                Status::Disconnected if *from == Status::Connecting => "client_rejected",
                 Status::Disconnected => "client_disconnected",
                 Status::Connecting => return None,
             };

@@ -173,7 +173,6 @@ impl Session {
             | Refusal::Credentials
             | Refusal::NotAuthorised => ReturnCode::NotSupported,
         };
-        tracing::info!(node = &*self.client_id, ?refusal, "rejected by the broker");
         cx.stats.rejections += 1;
         cx.note(Trouble::Broker(refusal));
         cx.send(&Packet::ConnAck { code });

@@ -93,8 +93,13 @@ impl Context<'_> {
 
     /// Whether a packet fits the link, encapsulation included (I-29).
     pub(super) fn fits(&self, packet: &Packet<'_>) -> bool {
+        self.len(packet) <= self.link.max_message
+    }
+
+    /// Returns how many octets a packet has on the link, encapsulation included.
+    pub(super) fn len(&self, packet: &Packet<'_>) -> usize {
         let header = self.node_id.map_or(0, |node_id| 3 + node_id.len());
-        header + packet.encoded_len() <= self.link.max_message
+        header + packet.encoded_len()
     }
 
     /// Remembers what went wrong, for people who ask.

@@ -99,7 +99,7 @@ pub enum Trouble {
         reason: Drop,
         /// Topic of the message.
         topic: Name,
-        /// Octets of its payload.
+        /// Octets of the message to the node.
         octets: usize,
         /// Octets a message may have on the link.
         carries: usize,
@@ -262,7 +262,7 @@ impl fmt::Display for Trouble {
                 carries,
             } => write!(
                 f,
-                "message on {topic:?} dropped: {octets} bytes, link carries {carries}"
+                "message of the broker on {topic:?} dropped: {octets} bytes, link carries {carries}"
             ),
             Self::Dropped {
                 reason,

@@ -1,6 +1,6 @@
 //! What the log says, and what it keeps to itself.
 
-use mqtt_sn_gateway::wire::{Filter, Packet, QoS};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, Topic, TopicId};
 
 use crate::mqtt::Mqtt;
 use crate::node::Node;
@@ -50,4 +50,107 @@ fn no_packet_makes_a_line_above_trace() {
     let lines = said("trace");
     let packets = lines.iter().filter(|line| line.contains("TRACE"));
     assert!(packets.count() >= 3 * MESSAGES, "{lines:#?}");
+}
+
+/// Counts the lines that say this.
+fn told(lines: &[String], what: &str) -> usize {
+    lines.iter().filter(|line| line.contains(what)).count()
+}
+
+/// What users meet most, in the words that help, and once, however often it happens.
+#[test]
+fn what_goes_wrong_with_a_node_is_told_once_with_what_helps() {
+    let mosquitto = Mosquitto::start();
+    let mut gateway = Gateway::start(&format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nclients: {{allow: [node1]}}\n\
+         links: [{{type: udp, name: hall, listen: ['127.0.0.1:0'], max_message: 255}}]\n",
+        mosquitto.port
+    ));
+    let mut node = Node::connected(gateway.address, "node1");
+    node.subscribe(Filter::Name("cfg/node1"), QoS::AtLeastOnce);
+    let mut client = Mqtt::connect(mosquitto.port, "client");
+    let stranger = Node::new(gateway.address);
+    for _ in 0..3 {
+        node.send(Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: Topic::Predefined(TopicId(7)),
+            msg_id: MsgId(1),
+            data: b"x",
+        }));
+        node.hear();
+        client.publish(
+            "cfg/node1",
+            rumqttc::QoS::AtLeastOnce,
+            false,
+            vec![b'x'; 303],
+        );
+        stranger.send_connect("sensor-9", true);
+        stranger.hear();
+    }
+    // Messages come in order: behind this one all others were dropped.
+    client.publish("cfg/node1", rumqttc::QoS::AtLeastOnce, false, "fits");
+    while node.take().data != b"fits" {}
+    gateway.process.signal("TERM");
+    let (_, lines) = gateway.process.wait();
+    for what in [
+        "node1: PUBLISH with pre-defined topic id 7, not defined; answered 0x02 (invalid topic id). \
+         Add to gateway.yaml, topics.predefined: {\"node1\": {7: your/topic}}.",
+        "node1: message of the broker on \"cfg/node1\" dropped: 312 bytes, link carries 255. \
+         Shorten the payload.",
+        " on link hall refused: its client id is not in clients.allow. To accept: mqtt-sn-gateway permit \
+         120, or add \"sensor-9\" to clients.allow and reload.",
+    ] {
+        assert_eq!(told(&lines, what), 1, "{what}\n{lines:#?}");
+    }
+}
+
+/// Anybody can have a CONNECT refused: the log does not grow with it.
+#[test]
+fn a_flood_of_refused_clients_is_ten_lines_a_minute() {
+    let mosquitto = Mosquitto::start();
+    let mut gateway = Gateway::start(&format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nclients: {{allow: [node1]}}\n\
+         links: [{{type: udp, listen: ['127.0.0.1:0']}}]\n",
+        mosquitto.port
+    ));
+    let stranger = Node::new(gateway.address);
+    for index in 0..50 {
+        stranger.send_connect(&format!("stranger-{index}"), true);
+        stranger.hear();
+    }
+    gateway.process.signal("TERM");
+    let (_, lines) = gateway.process.wait();
+    assert_eq!(told(&lines, "CONNECT of"), 10, "{lines:#?}");
+    assert_eq!(told(&lines, "Further ones are not told for a minute."), 1);
+}
+
+#[test]
+fn a_broker_that_refuses_is_told_once_with_what_it_needs() {
+    let mosquitto = Mosquitto::with("allow_anonymous false");
+    let mut gateway = Gateway::before(&mosquitto);
+    let line = gateway
+        .process
+        .line("the broker does not permit")
+        .expect("it runs");
+    assert!(
+        line.contains("'listener 1883' and 'allow_anonymous true'")
+            && line.contains("links stay up"),
+        "{line}"
+    );
+    let node = Node::new(gateway.address);
+    for _ in 0..3 {
+        node.send_connect("node1", true);
+        node.hear();
+    }
+    gateway.process.signal("TERM");
+    let (_, lines) = gateway.process.wait();
+    let refused = "CONNECT of \"node1\" from";
+    assert_eq!(told(&lines, refused), 1, "{lines:#?}");
+    assert_eq!(
+        told(&lines, "Set broker.user and broker.password"),
+        1,
+        "{lines:#?}"
+    );
 }

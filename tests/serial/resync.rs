@@ -1,8 +1,9 @@
 //! How soon every framing is back in step after an error: twelve messages, one error in the fifth.
 //!
 //! A byte lost, added or changed may cost the message it is in. Paced messages cost no other; back to
-//! back, one more. Raw has no checksum, so that its bounds hold on average and a changed octet may come
-//! through as a wrong message; every other framing keeps its bound in each single trial.
+//! back, one more. Every framing keeps that in each single trial but raw back to back: there it holds on
+//! average and in 97 trials of 100, because a wrong length that fits is not told from a right one, and
+//! a changed octet may come through as a wrong message.
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ struct Cost {
     lost_mean: f64,
     lost_max: usize,
     bogus_mean: f64,
+    /// Share of trials that cost more than two messages.
+    over_two: f64,
 }
 
 fn cost(make: &dyn Fn() -> Box<dyn Codec>, framing: Framing, fault: Fault, pace: Pace) -> Cost {
@@ -48,6 +51,7 @@ fn cost(make: &dyn Fn() -> Box<dyn Codec>, framing: Framing, fault: Fault, pace:
         cost.lost_max = cost.lost_max.max(lost);
         cost.lost_mean += lost as f64 / TRIALS as f64;
         cost.bogus_mean += bogus as f64 / TRIALS as f64;
+        cost.over_two += f64::from(lost > 2) / TRIALS as f64;
     }
     cost
 }
@@ -193,7 +197,7 @@ fn raw_keeps_the_bounds_of_the_table() {
             let make = || Framing::Raw.codec(Side::Gateway, BOUNDS);
             let cost = cost(&make, Framing::Raw, fault, pace);
             assert!(
-                cost.lost_mean < bound + 1e-9 && cost.bogus_mean <= bogus,
+                cost.lost_mean < bound + 1e-9 && cost.bogus_mean <= bogus && cost.over_two < 0.03,
                 "{fault:?}, {pace:?}: {cost:?}"
             );
             if pace == Pace::Paced {

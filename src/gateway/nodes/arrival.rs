@@ -36,7 +36,6 @@ impl Nodes {
             return;
         };
         if let Err(reason) = core.accepts(now, protocol_id, client_id) {
-            tracing::debug!(peer = %from, client_id, protocol_id, "CONNECT rejected");
             core.refused(now, client_id, &from, reason);
             return core.reject(from, route, ReturnCode::NotSupported);
         }
@@ -44,7 +43,6 @@ impl Nodes {
         let moved = known.is_some_and(|key| !self.nodes[key].is_at(&from));
         let key = match known {
             Some(key) if moved && !self.may_move(key, &from, core) => {
-                tracing::info!(peer = %from, client_id, "CONNECT rejected: bound elsewhere");
                 core.refused(now, client_id, &from, RefusedReason::BoundElsewhere);
                 return core.reject(from, route, ReturnCode::NotSupported);
             }

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::admission::RefusedReason;
 use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target, Uplink};
 use super::{Node, Nodes};
-use crate::session::{Context, Direction, Journal, Keeping, Session, Status};
+use crate::session::{Context, Direction, Journal, Keeping, Session, Status, TROUBLES, Trouble};
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
 use crate::upstream::shared::Shared;
@@ -171,6 +172,7 @@ impl Nodes {
                 if core.traces(Interest::Packets) {
                     core.trace_broker(now, node.session.client_id(), Said::Event(&event));
                 }
+                node.notice_refusal(now, &event, core);
                 node.act(now, core, buffers, |session, cx| {
                     session.handle_event(event, cx)
                 });
@@ -319,14 +321,49 @@ impl Node {
         journal.retries += added(stats.retransmissions, before.retransmissions);
         journal.duplicates += added(stats.duplicates, before.duplicates);
         journal.rejections += added(stats.rejections, before.rejections);
-        if journal.noted == before.noted || !core.traces(Interest::States) {
+        if journal.noted == before.noted {
             return;
         }
         let fresh = (journal.noted - before.noted) as usize;
-        let troubles = journal.troubles().rev().take(fresh).cloned();
+        self.tell_troubles(fresh);
+        if !core.traces(Interest::States) {
+            return;
+        }
+        let troubles = self.journal.troubles().rev().take(fresh).cloned();
         let troubles: Vec<_> = troubles.collect();
         for (_, trouble) in troubles.into_iter().rev() {
             core.trace(&self.trace(now, Happening::Trouble(trouble)));
+        }
+    }
+
+    /// Says in the log what went wrong, each once, and no more a session than are kept of it.
+    fn tell_troubles(&self, fresh: usize) {
+        let troubles: Vec<_> = self
+            .journal
+            .troubles()
+            .map(|(_, trouble)| trouble)
+            .collect();
+        let client_id = &**self.session.client_id();
+        if self.journal.noted as usize > TROUBLES {
+            return;
+        }
+        for (index, trouble) in troubles.iter().enumerate().rev().take(fresh).rev() {
+            let is_told = troubles[..index].contains(trouble);
+            // That is told as a refused CONNECT.
+            if !is_told && !matches!(trouble, Trouble::Broker(_)) {
+                let advice = trouble.advice(client_id).unwrap_or_default();
+                tracing::warn!(node = client_id, "{client_id}: {trouble}. {advice}");
+            }
+        }
+    }
+
+    /// Remembers that the broker refused a node that wants to connect.
+    fn notice_refusal(&self, now: Instant, event: &Event, core: &mut Core) {
+        if let Event::Refused(refusal) = event
+            && let Some((peer, _)) = &self.binding
+        {
+            let reason = RefusedReason::Broker(*refusal);
+            core.refused(now, self.session.client_id(), peer, reason);
         }
     }
 }

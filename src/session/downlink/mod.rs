@@ -217,7 +217,7 @@ impl Session {
             if !self.send_past_queue(&inbound, cx) {
                 let busy = self.downlink.exchange.is_some();
                 let topic = inbound.topic.clone();
-                let octets = inbound.payload.len();
+                let octets = cx.len(&sized_publish(&inbound.payload));
                 let queue = &mut self.downlink.queue;
                 let dropped = queue.push_qos0(inbound, cx.now, cx.settings, cx.budget, busy);
                 cx.stats.drops[Drop::QueueFull] += dropped;
@@ -228,7 +228,7 @@ impl Session {
         } else {
             let delivery = inbound.delivery;
             let topic = inbound.topic.clone();
-            let octets = inbound.payload.len();
+            let octets = cx.len(&sized_publish(&inbound.payload));
             let again = self.downlink.sent_as(&inbound);
             let queue = &mut self.downlink.queue;
             let pushed = queue.push(inbound, again, cx.now, cx.settings, cx.budget);
@@ -276,7 +276,8 @@ impl Session {
                 topic = &*inbound.topic,
                 "too large"
             );
-            note_drop(Drop::TooLarge, &inbound.topic, inbound.payload.len(), cx);
+            let octets = cx.len(&sized_publish(&inbound.payload));
+            note_drop(Drop::TooLarge, &inbound.topic, octets, cx);
         }
         cx.send(&packet);
         true
@@ -357,7 +358,6 @@ impl Session {
             return;
         };
         if !cx.fits(&sized_publish(&head.payload)) {
-            tracing::debug!(node = &*self.client_id, topic = &*head.topic, "too large");
             self.discard_head(Drop::TooLarge, cx);
             return;
         }
@@ -448,7 +448,8 @@ impl Session {
         let Some(message) = self.downlink.queue.pop(cx.budget) else {
             return;
         };
-        note_drop(reason, &message.topic, message.payload.len(), cx);
+        let octets = cx.len(&sized_publish(&message.payload));
+        note_drop(reason, &message.topic, octets, cx);
         if let Some(delivery) = message.delivery {
             cx.requests.push(Request::Discard(delivery));
         }

@@ -83,9 +83,36 @@ impl Trouble {
         }
         let rested = |said| now.saturating_duration_since(said) >= REST;
         if self.said.is_none_or(rested) {
-            tracing::warn!(client_id, "the broker {loss}; it is tried again and again");
+            let advice = loss.advice();
+            tracing::warn!(
+                client_id,
+                "the broker {loss}; it is tried again and again{advice}"
+            );
             self.until = Some(until);
             self.said = Some(now);
+        }
+    }
+}
+
+impl Loss {
+    /// Returns what helps, as the rest of a sentence.
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Refused(
+                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+            ) => {
+                ", links stay up. Mosquitto 2 needs 'listener 1883' and 'allow_anonymous true', or here \
+                 broker.user and broker.password"
+            }
+            Self::Refused(ConnectReturnCode::BadClientId) => ". It is gateway.name",
+            Self::Closed(_)
+            | Self::Silence
+            | Self::Nonsense
+            | Self::Refused(
+                ConnectReturnCode::ServiceUnavailable
+                | ConnectReturnCode::RefusedProtocolVersion
+                | ConnectReturnCode::Success,
+            ) => "",
         }
     }
 }

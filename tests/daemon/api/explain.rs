@@ -7,7 +7,7 @@ use super::{start, start_on};
 use crate::http::Http;
 use crate::mqtt::Mqtt;
 use crate::node::Node;
-use crate::process::Mosquitto;
+use crate::process::{Gateway, Mosquitto};
 
 fn verdict(http: &Http, id: &str) -> String {
     let explanation = http.get(&format!("/api/nodes/{id}/explain"));
@@ -53,7 +53,7 @@ fn a_message_too_large_for_the_link_is_named() {
     let mut node = Node::connected(gateway.address, "node");
     node.subscribe(Filter::Name("a/+/c"), QoS::AtLeastOnce);
     let mut client = Mqtt::connect(mosquitto.port, "client");
-    client.publish("a/b/c", rumqttc::QoS::AtLeastOnce, false, vec![0; 312]);
+    client.publish("a/b/c", rumqttc::QoS::AtLeastOnce, false, vec![0; 303]);
     http.until("/api/nodes/node", |node| node["troubles"][0].is_object());
     let said = verdict(&http, "node");
     assert!(
@@ -391,4 +391,27 @@ fn a_node_on_the_wrong_link_is_looked_for_where_somebody_speaks() {
         said.contains("link other is up, but nothing was ever heard on it"),
         "{said}"
     );
+}
+
+/// The broker refuses its CONNECT: the node has no session, and that is where it is stuck.
+#[test]
+fn a_node_the_broker_refuses_is_stuck_at_the_broker() {
+    let mosquitto = Mosquitto::with("allow_anonymous false");
+    let gateway = Gateway::start(&format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nlinks: [{{type: udp, listen: ['127.0.0.1:0']}}]\n\
+         http: {{listen: '127.0.0.1:0'}}\n",
+        mosquitto.port
+    ));
+    let http = Http::of(&gateway.process);
+    let node = Node::new(gateway.address);
+    node.send_connect("node", true);
+    node.hear();
+    let why = http.get("/api/nodes/node/explain");
+    let verdict = why["verdict"].as_str().expect("a text");
+    assert!(
+        verdict.starts_with("CONNECT from 127.0.0.1:")
+            && verdict.ends_with("ago: the broker refused: not authorised"),
+        "{why:#}"
+    );
+    assert_eq!(why["ok"], false);
 }
