@@ -18,6 +18,7 @@ use super::value::{
 use super::yaml::{Node, parse as parse_yaml};
 use super::{Config, LogConfig, LogFormat};
 use crate::gateway::{Limits, SessionSettings, Settings, Uplink};
+use crate::logging::is_level;
 use crate::store::StoreConfig;
 use crate::topics::{Pattern, Predefined, is_valid_name};
 use crate::wire::TopicId;
@@ -265,14 +266,14 @@ fn read_limits(mut section: Section<'_>, limits: &mut Limits, session: &mut Sess
 fn read_log(mut section: Section<'_>, log: &mut LogConfig) {
     section.set("level", &mut log.level, |reader, node| {
         let level = text(reader, node)?;
-        match tracing_subscriber::EnvFilter::try_new(&level) {
-            Ok(_) if !level.is_empty() => Ok(level),
-            _ => Err(expects(
-                node,
-                "one of error, warn, info, debug, trace, or directives such as \
-                 \"info,mqtt_sn_gateway::session=debug\"",
-            )),
+        if is_level(&level) {
+            return Ok(level);
         }
+        Err(expects(
+            node,
+            "one of error, warn, info, debug, trace, or directives such as \
+             \"info,mqtt_sn_gateway::session=debug\"",
+        ))
     });
     let formats = [
         ("text", LogFormat::Text),

@@ -101,8 +101,39 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(address) => address.fmt(f),
-            Self::Radio(octets) => octets.iter().try_for_each(|octet| write!(f, "{octet:02X}")),
+            Self::Radio(octets) => {
+                let hex = |f: &mut fmt::Formatter<'_>, octets: &[u8]| {
+                    octets.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
+                };
+                match octets.split_at_checked(4) {
+                    // As XBee modules have it printed on them.
+                    Some((high, low)) if low.len() == 4 => {
+                        hex(f, high)?;
+                        f.write_str(".")?;
+                        hex(f, low)
+                    }
+                    _ => hex(f, octets),
+                }
+            }
             Self::PointToPoint => f.write_str("point-to-point"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_radio_address_is_written_as_on_the_module() {
+        for (octets, written) in [
+            (
+                &[0x00, 0x13, 0xa2, 0x00, 0x40, 0xa0, 0x12, 0x34][..],
+                "0013A200.40A01234",
+            ),
+            (&[0x00, 0x17], "0017"),
+        ] {
+            assert_eq!(Address::Radio(octets.into()).to_string(), written);
         }
     }
 }

@@ -67,13 +67,22 @@ pub fn start(config: &LogConfig) -> LogHandle {
     }
 }
 
+/// Whether a text is a level, or directives. A word alone would be taken for a part of the program, of
+/// which alone would be heard: it is neither.
+pub(crate) fn is_level(text: &str) -> bool {
+    const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+    let mut parts = text.split(',');
+    parts.all(|part| part.contains('=') || LEVELS.contains(&part.trim()))
+        && EnvFilter::try_new(text).is_ok()
+}
+
 impl LogHandle {
     /// Sets the level, or directives; the environment variable has no say in what somebody asks for.
     ///
     /// # Errors
     /// When it is neither, in words.
     pub fn set_level(&self, level: &str) -> Result<(), String> {
-        if level.is_empty() || EnvFilter::try_new(level).is_err() {
+        if !is_level(level) {
             return Err(format!(
                 "{level:?} is not one of error, warn, info, debug, trace, or directives"
             ));

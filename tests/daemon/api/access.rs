@@ -51,6 +51,7 @@ fn what_is_wrong_with_a_request_is_told_as_json() {
         ("/api/permit", "{\"seconds\": \"1\"}", 422),
         ("/api/permit", "{\"seconds\": 100000}", 400),
         ("/api/log", "{\"level\": \"loud=very\"}", 400),
+        ("/api/log", "{\"level\": \"loud\"}", 400),
         ("/api/log", &long, 413),
         ("/api/nothing", "", 404),
         ("/api/gateway", "", 405),
