@@ -285,7 +285,8 @@ fn probe(device: &Path, baud: Option<u32>, listen: u64) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("{error}");
+            // The gateway waits for a device, this command does not.
+            eprintln!("{}", error.to_string().replacen("; waiting.", ".", 1));
             ExitCode::FAILURE
         }
     }

@@ -180,7 +180,7 @@ fn a_missing_device_is_told() {
     let (code, told, error) = gateway(&["probe", "/dev/serial/by-id/none-such"]);
     assert_eq!((code, told), (Some(1), String::new()));
     assert!(
-        error.starts_with("/dev/serial/by-id/none-such does not exist"),
+        error.starts_with("/dev/serial/by-id/none-such does not exist. "),
         "{error}"
     );
 }
