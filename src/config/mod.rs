@@ -90,7 +90,8 @@ impl Config {
         let (old_settings, new_settings) = (&self.settings, &new.settings);
         let identity = |settings: &Settings| {
             let name = settings.name.clone();
-            (name, settings.gateway_id, settings.advertise)
+            let announced = (settings.advertise, settings.standby_for);
+            (name, settings.gateway_id, announced)
         };
         let bounds = |settings: &Settings| (settings.session.clone(), settings.limits.clone());
         let fixed = |settings: &Settings| -> Vec<LinkSettings> {

@@ -105,6 +105,18 @@ fn read_gateway(mut section: Section<'_>, settings: &mut Settings) {
         }
         whole_seconds(1..=65_535)(reader, node).map(Some)
     });
+    let (own, advertise) = (settings.gateway_id, settings.advertise);
+    section.set("standby_for", &mut settings.standby_for, |reader, node| {
+        let other = number(1..=255)(reader, node)?;
+        let message = if other == own {
+            format!("standby_for: {other} is the id of this gateway itself")
+        } else if advertise.is_none() {
+            "standby_for: with advertise: never there is nothing to take over".into()
+        } else {
+            return Ok(Some(other));
+        };
+        Err(Problem::new(node.place, message))
+    });
     section.finish();
 }
 

@@ -16,20 +16,16 @@ use crate::store::{DiskConfig, StoreConfig};
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
+        let (name, id) = (&settings.name, settings.gateway_id);
+        write!(f, "gateway  {name}, id {id}, ")?;
         match settings.advertise {
-            Some(period) => writeln!(
-                f,
-                "gateway  {}, id {}, advertised every {}",
-                settings.name,
-                settings.gateway_id,
-                show_duration(period)
-            )?,
-            None => writeln!(
-                f,
-                "gateway  {}, id {}, never advertised",
-                settings.name, settings.gateway_id
-            )?,
+            Some(period) => write!(f, "advertised every {}", show_duration(period))?,
+            None => f.write_str("never advertised")?,
         }
+        if let Some(other) = settings.standby_for {
+            write!(f, " while gateway {other} is silent")?;
+        }
+        writeln!(f)?;
         f.write_str("broker   ")?;
         write_broker(f, &self.broker)?;
         if let Some((user, _)) = &settings.upstream.credentials {

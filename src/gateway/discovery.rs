@@ -5,10 +5,17 @@ use std::time::{Duration, Instant};
 use super::{Core, GwInfoTo, LinkId, Peer, Route, Target};
 use crate::wire::Packet;
 
+/// `N_ADV`: announcements of another gateway that may be missed before it counts as silent [S 7.2].
+const MISSED_MAX: u32 = 3;
+
 /// When the gateway next announces itself.
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
     next: Option<Instant>,
+    /// When the gateway whose place this one takes counts as silent.
+    silent_at: Option<Instant>,
+    /// Whether this gateway announces itself in the place of that one.
+    stands_in: bool,
 }
 
 impl Discovery {
@@ -21,10 +28,22 @@ impl Discovery {
         if !core.settings.links.iter().any(|link| link.can_broadcast) {
             return;
         }
+        if let Some(other) = core.settings.standby_for {
+            let silent_at = *self
+                .silent_at
+                .get_or_insert(now + MISSED_MAX * whole(interval));
+            if silent_at > now {
+                self.next = Some(silent_at);
+                return;
+            }
+            if !std::mem::replace(&mut self.stands_in, true) {
+                tracing::info!("gateway {other} is silent: advertising in its place");
+            }
+        }
         if self.next.is_some_and(|next| next > now) {
             return;
         }
-        self.next = Some(now + Duration::from_secs(seconds(interval).into()));
+        self.next = Some(now + whole(interval));
         for link in (0..core.settings.links.len()).map(|index| LinkId(index as u16)) {
             send_advertise(link, interval, core);
         }
@@ -32,8 +51,22 @@ impl Discovery {
 
     /// Announces the gateway on one link, between its turns: the radio network there has come up.
     pub(super) fn introduce(&self, link: LinkId, broker_reachable: bool, core: &mut Core) {
-        if let Some(interval) = core.settings.advertise.filter(|_| broker_reachable) {
+        let in_turn = core.settings.standby_for.is_none() || self.stands_in;
+        let wanted = broker_reachable && in_turn;
+        if let Some(interval) = core.settings.advertise.filter(|_| wanted) {
             send_advertise(link, interval, core);
+        }
+    }
+
+    /// Takes the ADVERTISE of another gateway: one that stands by for it is quiet as long as it comes.
+    pub(super) fn hear(&mut self, now: Instant, gw_id: u8, duration: u16, core: &Core) {
+        if core.settings.standby_for != Some(gw_id) {
+            return;
+        }
+        let interval = Duration::from_secs(duration.max(1).into());
+        self.silent_at = Some(now + MISSED_MAX * interval);
+        if std::mem::take(&mut self.stands_in) {
+            tracing::info!("gateway {gw_id} is back: it advertises itself");
         }
     }
 
@@ -69,6 +102,10 @@ fn send_advertise(link: LinkId, interval: Duration, core: &mut Core) {
         };
         core.send_packet(Target::Broadcast { link, radius: 0 }, advertise);
     }
+}
+
+fn whole(interval: Duration) -> Duration {
+    Duration::from_secs(seconds(interval).into())
 }
 
 fn seconds(interval: Duration) -> u16 {

@@ -359,7 +359,9 @@ impl Gateway {
         let core = &mut self.core;
         if let Packet::SearchGw { radius } = packet {
             self.discovery.answer(from, route, *radius, core);
-        } else if let Packet::Advertise { .. } | Packet::GwInfo { .. } = packet {
+        } else if let Packet::Advertise { gw_id, duration } = packet {
+            self.discovery.hear(now, *gw_id, *duration, core);
+        } else if let Packet::GwInfo { .. } = packet {
             // Other gateways, and nodes that speak of them.
         } else if let Packet::Publish(publish) = packet
             && publish.qos == QoS::MinusOne

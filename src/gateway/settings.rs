@@ -16,6 +16,9 @@ pub struct Settings {
     pub gateway_id: u8,
     /// `T_ADV`, whole seconds up to 65535; `None` never advertises.
     pub advertise: Option<Duration>,
+    /// `GwId` of the gateway for which this one stands by: it advertises only when that one has been
+    /// silent for three of its announcements [S 6.1].
+    pub standby_for: Option<u8>,
     /// The links, indexed by [`LinkId`](super::LinkId).
     pub links: Vec<LinkSettings>,
     /// Behaviour of each session.
@@ -271,6 +274,7 @@ impl Default for Settings {
             name: "mqtt-sn-gateway".into(),
             gateway_id: 1,
             advertise: Some(Duration::from_secs(900)),
+            standby_for: None,
             links: Vec::new(),
             session: SessionSettings::default(),
             limits: Limits::default(),

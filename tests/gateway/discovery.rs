@@ -92,3 +92,72 @@ fn a_gateway_without_broker_does_not_advertise() {
     t.broker = Broker::Down;
     t.at(1_100_000).cut(OWN).at(3_000_000).sends([]);
 }
+
+/// What gateway 2 says of itself, every minute.
+const OTHER: Packet<'_> = Packet::Advertise {
+    gw_id: 2,
+    duration: 60,
+};
+
+fn standing_by() -> Bench {
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.standby_for = Some(2);
+    Bench::with(settings)
+}
+
+#[test]
+fn a_stand_by_gateway_advertises_when_the_other_one_has_missed_three() {
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER).sends([]);
+    t.at(100_000).node(A, OTHER).sends([]);
+    t.at(279_999).sends([]);
+    t.at(280_000).sends([(ALL, ADVERTISE)]);
+    t.at(280_000 + 899_999).sends([]);
+    t.at(280_000 + 900_000).sends([(ALL, ADVERTISE)]);
+}
+
+#[test]
+fn a_stand_by_gateway_that_hears_nobody_waits_for_three_of_its_own_intervals() {
+    let mut t = standing_by();
+    t.at(0).node(A, Packet::PingResp).at(2_699_999).sends([]);
+    t.at(2_700_000).sends([(ALL, ADVERTISE)]);
+}
+
+#[test]
+fn a_stand_by_gateway_is_quiet_again_when_the_other_one_is_back() {
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER).at(180_000).sends([(ALL, ADVERTISE)]);
+    t.at(500_000).node(A, OTHER).at(679_999).sends([]);
+    t.at(680_000).sends([(ALL, ADVERTISE)]);
+}
+
+#[test]
+fn only_the_gateway_it_stands_by_for_keeps_it_quiet() {
+    let third = Packet::Advertise {
+        gw_id: 3,
+        duration: 60,
+    };
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER).at(179_999).node(A, third).sends([]);
+    t.at(180_000).sends([(ALL, ADVERTISE)]);
+    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
+    t.at(0).node(A, OTHER).sends([(ALL, ADVERTISE)]);
+}
+
+#[test]
+fn a_stand_by_gateway_answers_who_searches_and_who_connects() {
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER).node(A, SEARCH).sends([(A, GWINFO)]);
+    t.node(A, connect("n", true)).sends([(A, CONNACK)]);
+}
+
+#[test]
+fn an_advertisement_without_a_duration_is_good_for_three_seconds() {
+    let now = Packet::Advertise {
+        gw_id: 2,
+        duration: 0,
+    };
+    let mut t = standing_by();
+    t.at(0).node(A, now).at(2_999).sends([]);
+    t.at(3_000).sends([(ALL, ADVERTISE)]);
+}

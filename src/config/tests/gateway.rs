@@ -39,3 +39,24 @@ fn numbers_and_truth_values_are_what_they_look_like() {
         );
     }
 }
+
+#[test]
+fn a_gateway_stands_by_for_another_one_that_advertises() {
+    let cases = [
+        ("standby_for: 2", Ok(Some(2))),
+        ("standby_for: 1", Err("is the id of this gateway itself")),
+        (
+            "id: 7, standby_for: 7",
+            Err("is the id of this gateway itself"),
+        ),
+        ("standby_for: 0", Err("is not a whole number from 1 to 255")),
+        (
+            "advertise: never, standby_for: 2",
+            Err("there is nothing to take over"),
+        ),
+    ];
+    for (written, expected) in cases {
+        let result = read(&format!("gateway: {{{written}}}"));
+        compare(written, &result.map(|c| c.settings.standby_for), &expected);
+    }
+}

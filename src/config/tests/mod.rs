@@ -56,6 +56,7 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
     let mut config = good(&uncommented.join("\n"));
     let settings = &mut config.settings;
     assert_eq!(settings.predefined.len(), 3);
+    assert_eq!(settings.standby_for.take(), Some(2));
     settings.predefined = Arc::default();
     let credentials = settings.upstream.credentials.take();
     assert_eq!(credentials, Some(("gateway".into(), "value".into())));
@@ -98,7 +99,7 @@ fn the_comments_of_the_shipped_file_show_the_defaults() {
 #[test]
 fn every_setting_has_a_key() {
     let text = r#"
-gateway: {name: gw7, id: 255, advertise: 1m}
+gateway: {name: gw7, id: 255, advertise: 1m, standby_for: 2}
 broker:
   url: mqtt://broker.example:8883
   user: gw
@@ -235,6 +236,7 @@ log: {level: "warn,mqtt_sn_gateway::wire=trace", format: json}
             name: "gw7".into(),
             gateway_id: 255,
             advertise: Some(Duration::from_secs(60)),
+            standby_for: Some(2),
             keep_sessions: true,
             links: vec![link, dongle],
             session: SessionSettings {
