@@ -1,10 +1,51 @@
 //! The books when the gateway carries all nodes on connections of its own (`broker.mode: shared`): what
 //! the broker does for a client then is the gateway's to do for a node.
 
-use mqtt_sn_gateway::gateway::{Mode, Peer};
+use std::collections::{BTreeMap, BTreeSet};
+
+use mqtt_sn_gateway::gateway::Mode;
 
 use crate::ledger::MessageId;
 use crate::world::World;
+
+/// Messages the gateway owes one node at most; what comes beyond that it drops, and counts.
+const OWED_MAX: usize = 1000;
+
+/// Messages beyond what the gateway owes to one node.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// How many the gateway has counted, in this life and before.
+    dropped: u64,
+    counted: u64,
+    /// How many each node was owed so far.
+    owed: BTreeMap<String, usize>,
+    /// Those it may have been.
+    candidates: BTreeSet<(String, MessageId)>,
+}
+
+impl Backlog {
+    /// The gateway shows its counter.
+    pub(crate) fn count(&mut self, counted: u64) {
+        self.dropped += counted.saturating_sub(self.counted);
+        self.counted = counted;
+    }
+
+    fn owe(&mut self, client: &str, id: MessageId) {
+        let owed = self.owed.entry(client.to_owned()).or_default();
+        *owed += 1;
+        if *owed > OWED_MAX {
+            self.candidates.insert((client.to_owned(), id));
+        }
+    }
+
+    /// Whether a message that is missing was counted; each count excuses one.
+    pub(crate) fn excuse(&mut self, client: &str, id: MessageId) -> bool {
+        let candidate = self.candidates.remove(&(client.to_owned(), id));
+        let excused = candidate && self.dropped > 0;
+        self.dropped -= u64::from(excused);
+        excused
+    }
+}
 
 impl World {
     /// Whether a client of the broker is one of the gateway's shared connections.
@@ -17,10 +58,19 @@ impl World {
 
     /// A message of a node came on a shared connection, a Will perhaps.
     pub(crate) fn check_carried(&mut self, id: Option<MessageId>, topic: &str) {
-        let message = id.and_then(|id| self.ledger.message(id));
-        let Some(origin) = message.and_then(|message| message.origin.clone()) else {
+        let besieged = !self.attackers.is_empty();
+        let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) else {
             return;
         };
+        let Some(origin) = message.origin.clone() else {
+            return;
+        };
+        // An attacker may have sent what it overheard as another node; who it was does not show here.
+        if message.forged || besieged && message.topic != topic {
+            message.forged = true;
+            message.copies += 1;
+            return;
+        }
         if topic.starts_with("will/") {
             self.check_will(&origin, id);
         } else {
@@ -29,40 +79,48 @@ impl World {
     }
 
     /// The broker holds a message for a shared connection: the gateway owes it to every node with a
-    /// session that outlives its connection and a filter that matches.
-    pub(crate) fn owe_carried(&mut self, id: MessageId) {
+    /// session that outlives its connection and a filter that matches; a retained one to those who ask.
+    pub(crate) fn owe_carried(&mut self, id: MessageId, retained: bool) {
         let Some(message) = self.ledger.message(id) else {
             return;
         };
         let (topic, octets) = (message.topic.clone(), message.octets);
         for index in 0..self.devices.len() {
             let client = self.devices[index].device.plan.client_id.clone();
-            let settled = self
-                .ledger
-                .receipt(&client, id)
-                .is_none_or(|receipt| receipt.confirmed || receipt.given_up);
-            if !settled && self.observer.owes(&client, &topic) && !self.is_too_large(index, octets)
-            {
-                self.ledger.owe(&client, id);
+            let wanted = match retained {
+                true => self.observer.owes_retained(&client, &topic),
+                false => self.observer.owes(&client, &topic),
+            };
+            if !wanted || self.is_too_large(index, octets) {
+                continue;
+            }
+            self.ledger.owe(&client, id);
+            self.settle_carried(&client);
+            self.backlog.owe(&client, id);
+        }
+    }
+
+    /// The gateway dies: a subscription it did not confirm binds nobody.
+    pub(crate) fn forget_unconfirmed(&mut self) {
+        for index in 0..self.devices.len() {
+            let client = self.devices[index].device.plan.client_id.clone();
+            if self.settings.keep_sessions {
+                self.excuse_unsubscribed(&client);
+            } else {
+                self.ledger.forget(&client);
+                self.backlog = Backlog::default();
             }
         }
     }
 
-    /// A node unsubscribes: what it has not been sent yet it need not be [MQTT 3.1.1, 3.10.4].
-    pub(crate) fn excuse_unsubscribed(&mut self, peer: &Peer) {
-        let Some(client) = self.observer.client_at(peer).map(str::to_owned) else {
-            return;
-        };
+    /// Something went to a node or came from it: what it has, or need not have, is owed no longer.
+    pub(crate) fn settle_carried(&mut self, client: &str) {
         if self.settings.upstream.mode != Mode::Shared {
             return;
         }
-        for id in self.ledger.owed(&client) {
-            let Some(message) = self.ledger.message(id) else {
-                continue;
-            };
-            if !self.observer.owes(&client, &message.topic) && !self.observer.has_begun(&client, id)
-            {
-                self.ledger.settle(&client, id);
+        for id in self.ledger.owed(client) {
+            if self.is_settled(client, id) {
+                self.ledger.settle(client, id);
             }
         }
     }
@@ -71,20 +129,34 @@ impl World {
     pub(crate) fn owed_to(&self, client: &str) -> Vec<MessageId> {
         let mut owed = self.ledger.owed(client);
         if self.settings.upstream.mode == Mode::Shared {
-            owed.retain(|id| {
-                let Some(message) = self.ledger.message(*id) else {
-                    return false;
-                };
-                let mut receipts = self.ledger.receipts(*id);
-                let done = receipts
-                    .find(|(reader, _)| *reader == client)
-                    .is_some_and(|(_, receipt)| receipt.confirmed || receipt.given_up);
-                let hopeless = self
-                    .observer
-                    .may_drop(self.now(), client, *id, &message.topic);
-                !done && !hopeless && !message.forged
-            });
+            owed.retain(|id| !self.is_settled(client, *id));
         }
         owed
+    }
+
+    /// Whether a node has a message, or need not have it.
+    fn is_settled(&self, client: &str, id: MessageId) -> bool {
+        let Some(message) = self.ledger.message(id) else {
+            return true;
+        };
+        let now = self.now();
+        let mut receipts = self.ledger.receipts(id);
+        let done = receipts
+            .any(|(reader, receipt)| reader == client && (receipt.confirmed || receipt.given_up));
+        done || message.forged || self.observer.may_drop(now, client, id, &message.topic)
+    }
+
+    /// A node unsubscribes: what it has not been sent yet it need not be [MQTT 3.1.1, 3.10.4].
+    pub(crate) fn excuse_unsubscribed(&mut self, client: &str) {
+        if self.settings.upstream.mode != Mode::Shared {
+            return;
+        }
+        for id in self.ledger.owed(client) {
+            let topic = self.ledger.message(id).map(|message| &*message.topic);
+            let wanted = self.observer.owes(client, topic.unwrap_or_default());
+            if !wanted && !self.observer.has_begun(client, id) {
+                self.ledger.settle(client, id);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::QoS;
 
 use crate::broker::Effect;
@@ -59,8 +60,15 @@ impl World {
                 message,
                 topic,
             } => self.check_arrival(&client, message, &topic),
-            Effect::Owed(client, id) if self.is_carrier(&client) => self.owe_carried(id),
-            Effect::Owed(client, id) => self.ledger.owe(&client, id),
+            Effect::Owed {
+                client,
+                message,
+                retained,
+            } if self.is_carrier(&client) => self.owe_carried(message, retained),
+            Effect::Owed {
+                client, message, ..
+            } => self.ledger.owe(&client, message),
+            Effect::Served(_, filter) => self.observer.on_served(&filter),
             Effect::Settled(client, _) | Effect::Forgotten(client) | Effect::Will(client, _)
                 if self.is_carrier(&client) => {}
             Effect::Settled(client, id) => self.check_settled(&client, id),
@@ -230,6 +238,12 @@ impl World {
             .sum()
     }
 
+    /// Returns how many messages the gateway has given up because their nodes do not take them.
+    pub(crate) fn given_up(&self) -> u64 {
+        let drops = &self.gateway.stats().drops;
+        drops[Drop::Refused] + drops[Drop::Undeliverable]
+    }
+
     /// Checks that nothing is owed any more: to be called after calm weather and a calm season long
     /// enough for every device to connect, wake up and collect.
     ///
@@ -261,7 +275,9 @@ impl World {
                     "the node still waits for answers".to_owned(),
                 );
             }
-            if let Some(id) = self.owed_to(&client).first() {
+            let mut missing = self.owed_to(&client).into_iter();
+            let missing = missing.find(|id| !self.backlog.excuse(&client, *id));
+            if let Some(id) = missing {
                 self.accuse(
                     Rule::Delivery,
                     Some(&client),

@@ -41,7 +41,16 @@ pub enum Effect {
         topic: String,
     },
     /// A message of QoS 1 or 2 waits for a client.
-    Owed(String, MessageId),
+    Owed {
+        /// Client id.
+        client: String,
+        /// Its number.
+        message: MessageId,
+        /// Whether it answers a SUBSCRIBE.
+        retained: bool,
+    },
+    /// A client's SUBSCRIBE was answered with all retained messages of a filter.
+    Served(String, String),
     /// A client has acknowledged a message.
     Settled(String, MessageId),
     /// A client's session and all it held is gone.

@@ -189,7 +189,9 @@ impl Broker {
             .entries()
             .first()
             .map(|entry| entry.topic_filter().to_owned());
-        let mark = filter.map(|filter| Mark::Granted(client.clone(), filter));
+        let mark = filter
+            .clone()
+            .map(|filter| Mark::Granted(client.clone(), filter));
         if self.mood.eager {
             retained
                 .into_iter()
@@ -201,6 +203,8 @@ impl Broker {
                 .into_iter()
                 .for_each(|parcel| self.queue(&client, parcel));
         }
+        let served = filter.map(|filter| Effect::Served(client, filter));
+        self.effects.extend(served);
     }
 
     fn delivered(&mut self, conn: ConnId, id: u16) {

@@ -43,8 +43,11 @@ impl Broker {
         if parcel.qos != Qos::AtMostOnce
             && let Some(message) = MessageId::of(&parcel.payload)
         {
-            self.effects
-                .push_back(Effect::Owed(client.to_owned(), message));
+            self.effects.push_back(Effect::Owed {
+                client: client.to_owned(),
+                message,
+                retained: parcel.retain,
+            });
         }
         session.waiting.push_back(parcel);
         self.pump(client);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use mqtt_sn_gateway::gateway::Mode;
 use mqtt_sn_world::{Fault, Report, Transcript, run_exchanges, run_seed};
 
+/// Of one client, unless `WHOLE` is set.
 const LINES: usize = 6000;
 
 fn main() -> io::Result<ExitCode> {
@@ -57,7 +58,8 @@ fn shows(name: &str, run: impl Fn(Transcript) -> Report) -> io::Result<bool> {
         let transcript = run(Transcript::recording()).transcript;
         let whole = std::env::var_os("WHOLE").is_some();
         let client = violation.client.as_deref().filter(|_| !whole);
-        write!(out, "{}", transcript.tail(client, LINES))?;
+        let lines = if whole { usize::MAX } else { LINES };
+        write!(out, "{}", transcript.tail(client, lines))?;
     }
     writeln!(out, "{name}: {violation}")?;
     Ok(false)

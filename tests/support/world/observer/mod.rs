@@ -5,6 +5,7 @@
 
 mod exchange;
 mod shadow;
+mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::{Rule, Violation};
 use exchange::{Kind, Patience};
 use shadow::{Mode, Shadow};
+use subscriptions::Asked;
 
 /// To whom a filter was granted on a shared connection.
 const EVERYBODY: &str = "";
@@ -95,6 +97,20 @@ impl Observer {
         shadow.is_some_and(|shadow| shadow.is_owed(topic))
     }
 
+    /// Whether the gateway, to which the broker sends a retained message of QoS 1 or 2, owes it to a client:
+    /// it asked for it.
+    pub fn owes_retained(&self, client: &str, topic: &str) -> bool {
+        let shadow = self.shadows.get(client);
+        shadow.is_some_and(|shadow| shadow.awaits_retained(topic))
+    }
+
+    /// The broker has answered a SUBSCRIBE with all retained messages.
+    pub fn on_served(&mut self, filter: &str) {
+        for shadow in self.shadows.values_mut() {
+            shadow.subscriptions.serve(filter);
+        }
+    }
+
     /// Whether a message of QoS 1 or 2 was sent to a client and not acknowledged.
     pub fn has_begun(&self, client: &str, id: MessageId) -> bool {
         let shadow = self.shadows.get(client);
@@ -171,6 +187,26 @@ impl Observer {
             return;
         };
         shadow.hear(now, packet, ledger);
+        if let Packet::Subscribe {
+            msg_id,
+            ref filter,
+            qos,
+            ..
+        } = *packet
+            && let Some(name) = name_of_filter(&shadow.client, filter, &self.settings)
+        {
+            let asked = Asked {
+                filter: name,
+                named: matches!(filter, Filter::Name(_)),
+                qos,
+            };
+            shadow.subscriptions.ask(msg_id, asked);
+        }
+        if let Packet::Unsubscribe { ref filter, .. } = *packet
+            && let Some(filter) = name_of_filter(&shadow.client, filter, &self.settings)
+        {
+            shadow.subscriptions.leave(&filter);
+        }
     }
 
     fn handshake(&mut self, peer: &Peer, client: &str, clean: bool) {
@@ -325,17 +361,21 @@ impl Observer {
                 qos,
                 ..
             } if code.is_accepted() => {
-                let filter = shadow.asked_filter(msg_id);
+                let asked = shadow.subscriptions.asked(msg_id).cloned();
                 let grantee = match self.settings.upstream.mode {
                     UpstreamMode::PerNode => shadow.client.clone(),
                     UpstreamMode::Shared => EVERYBODY.to_owned(),
                 };
-                if let Some(filter) = &filter
+                if let Some(Asked { filter, .. }) = &asked
                     && !self.granted.contains(&(grantee.clone(), filter.clone()))
                 {
                     return Some((Rule::BrokerFirst, format!("{filter} was not granted yet")));
                 }
-                shadow.tell_subscribed(topic_id, filter, qos)
+                shadow.tell_subscribed(topic_id, asked, qos)
+            }
+            Packet::SubAck { msg_id, .. } => {
+                shadow.subscriptions.refuse(msg_id);
+                None
             }
             Packet::PingReq { .. } if shadow.mode == Mode::Asleep => {
                 Some((Rule::LetSleep, "the node sleeps".to_owned()))
@@ -347,7 +387,6 @@ impl Observer {
             // Refusals and answers that promise nothing; what only clients send was judged by its form.
             Packet::RegAck { .. }
             | Packet::PubAck { .. }
-            | Packet::SubAck { .. }
             | Packet::UnsubAck { .. }
             | Packet::PingReq { .. }
             | Packet::WillTopicReq
@@ -518,10 +557,11 @@ fn name_of(payload: &[u8]) -> String {
     )
 }
 
-/// Returns the name a filter stands for when it has no wildcard.
-fn plain_name(filter: &Filter<'_>) -> Option<String> {
-    match filter {
-        Filter::Name(name) => Some((*name).to_owned()),
-        Filter::Predefined(_) | Filter::Short(_) => None,
+/// Returns the filter a client means.
+fn name_of_filter(client: &str, filter: &Filter<'_>, settings: &Settings) -> Option<String> {
+    match *filter {
+        Filter::Name(name) => Some(name.to_owned()),
+        Filter::Predefined(id) => settings.predefined.name(client, id),
+        Filter::Short(octets) => String::from_utf8(octets.to_vec()).ok(),
     }
 }

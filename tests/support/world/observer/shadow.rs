@@ -7,7 +7,8 @@ use mqtt_sn_gateway::gateway::{Peer, Settings};
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
 use super::exchange::{Exchange, Kind, Patience};
-use super::{name_of, plain_name};
+use super::name_of;
+use super::subscriptions::{Asked, Subscriptions};
 use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::Rule;
 
@@ -49,15 +50,13 @@ pub(super) struct Shadow {
     names: BTreeMap<TopicId, String>,
     offered: BTreeMap<MsgId, (TopicId, String)>,
     registers: BTreeMap<MsgId, String>,
-    subscribes: BTreeMap<MsgId, Option<String>>,
     uplink: BTreeMap<MsgId, (Vec<u8>, QoS)>,
     exchange: Option<Exchange>,
     begun: BTreeMap<Vec<u8>, MsgId>,
     /// Messages of QoS 1 the node has acknowledged. To a session that was lost meanwhile that says
     /// nothing, and nobody outside knows: the broker repeats them, and the gateway may with DUP.
     answered: BTreeSet<Vec<u8>>,
-    /// Filters by name, of QoS 1 and 2, that were granted to the node.
-    filters: BTreeSet<String>,
+    pub(super) subscriptions: Subscriptions,
     clean: bool,
 }
 
@@ -78,12 +77,11 @@ impl Shadow {
             names: BTreeMap::new(),
             offered: BTreeMap::new(),
             registers: BTreeMap::new(),
-            subscribes: BTreeMap::new(),
             uplink: BTreeMap::new(),
             exchange: None,
             begun: BTreeMap::new(),
             answered: BTreeSet::new(),
-            filters: BTreeSet::new(),
+            subscriptions: Subscriptions::default(),
             clean: true,
         }
     }
@@ -124,7 +122,7 @@ impl Shadow {
 
     /// The gateway was restarted. What was kept may be a little old: a session may be asleep that was not.
     pub(super) fn survive(&mut self, kept: bool) {
-        let filters = std::mem::take(&mut self.filters);
+        let subscriptions = std::mem::take(&mut self.subscriptions);
         let clean = self.clean;
         let kept = kept.then(|| (std::mem::take(&mut self.names), self.left_at));
         let uplink = std::mem::take(&mut self.uplink);
@@ -133,7 +131,7 @@ impl Shadow {
         self.over = true;
         self.inherited = true;
         if let Some((names, left_at)) = kept {
-            self.filters = filters;
+            self.subscriptions = subscriptions.survive();
             self.clean = clean;
             self.names = names;
             self.left_at = left_at;
@@ -210,19 +208,11 @@ impl Shadow {
             } => {
                 self.registers.insert(msg_id, topic_name.to_owned());
             }
-            Packet::Subscribe { msg_id, filter, .. } => {
-                self.subscribes.insert(msg_id, plain_name(&filter));
-            }
             Packet::Publish(publish) if publish.qos >= QoS::AtLeastOnce => {
                 self.uplink
                     .insert(publish.msg_id, (publish.data.to_vec(), publish.qos));
             }
             Packet::RegAck { msg_id, code, .. } => self.hear_regack(msg_id, code),
-            Packet::Unsubscribe { filter, .. } => {
-                if let Some(filter) = plain_name(&filter) {
-                    self.filters.remove(&filter);
-                }
-            }
             Packet::PubAck {
                 topic_id,
                 msg_id,
@@ -248,6 +238,8 @@ impl Shadow {
                 }
             }
             Packet::Connect { .. }
+            | Packet::Subscribe { .. }
+            | Packet::Unsubscribe { .. }
             | Packet::WillTopic(_)
             | Packet::WillMsg { .. }
             | Packet::Publish(_)
@@ -272,8 +264,11 @@ impl Shadow {
         if !code.is_accepted()
             && let Some((_, name)) = self.offered.get(&msg_id)
         {
-            // I-12: messages on a name the node refuses are dropped.
+            // I-12: messages on a name the node refuses are dropped, and it ends a subscription to it.
             self.hopeless.insert(name.clone(), Duration::MAX);
+            if code != ReturnCode::Congestion {
+                self.subscriptions.leave(name);
+            }
         }
         if code == ReturnCode::Congestion {
             if let Some(exchange) = &mut self.exchange {
@@ -374,8 +369,12 @@ impl Shadow {
 
     /// Whether the node shall have a message of QoS 1 or 2 on a topic, also if it is away now.
     pub(super) fn is_owed(&self, topic: &str) -> bool {
-        let mut filters = self.filters.iter();
-        !self.clean && filters.any(|filter| crate::broker::matches(filter, topic))
+        !self.clean && self.subscriptions.match_topic(topic)
+    }
+
+    /// Whether the node shall have the message of QoS 1 or 2 that the broker keeps on a topic.
+    pub(super) fn awaits_retained(&self, topic: &str) -> bool {
+        !self.clean && self.subscriptions.await_retained(topic)
     }
 
     pub(super) fn has_begun(&self, id: MessageId) -> bool {
@@ -383,24 +382,19 @@ impl Shadow {
         begun.any(|payload| MessageId::of(payload) == Some(id))
     }
 
-    /// Returns the filter the node asked for, if it was a name.
-    pub(super) fn asked_filter(&self, msg_id: MsgId) -> Option<String> {
-        self.subscribes.get(&msg_id).cloned().flatten()
-    }
-
     /// The gateway answers the node's SUBSCRIBE.
     pub(super) fn tell_subscribed(
         &mut self,
         id: TopicId,
-        filter: Option<String>,
+        asked: Option<Asked>,
         qos: QoS,
     ) -> Verdict {
-        let filter = filter?;
-        if qos >= QoS::AtLeastOnce {
-            self.filters.insert(filter.clone());
-        } else {
-            self.filters.remove(&filter);
+        let asked = asked?;
+        self.subscriptions.grant(&asked, qos);
+        if !asked.named {
+            return None;
         }
+        let filter = asked.filter;
         let wildcard = filter.contains(['+', '#']);
         if wildcard != (id == TopicId::NONE) {
             return Some((Rule::Form, format!("id {id} for the filter {filter}")));
@@ -460,9 +454,10 @@ impl Shadow {
                 return Some((Rule::OneExchange, format!("{verdict} is not finished")));
             }
             let payload = running.payload().to_vec();
-            let topic = running.topic().map(str::to_owned);
-            self.hopeless
-                .extend(topic.map(|topic| (topic, Duration::MAX)));
+            if let Some(topic) = running.topic().map(str::to_owned) {
+                self.subscriptions.leave(&topic);
+                self.hopeless.insert(topic, Duration::MAX);
+            }
             self.give_up(&payload, ledger);
         }
         let verdict = self.dup_is_right(&kind, msg_id, dup, ledger);

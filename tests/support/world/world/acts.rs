@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::LinkId;
+use mqtt_sn_gateway::gateway::{LinkId, Mode};
+use mqtt_sn_gateway::wire::{Packet, decode};
 
 use super::{Act, Happening, World};
 use crate::device::{AttackOrigin, Season};
+use crate::ledger::MessageId;
 
 /// How long garbage has effects: until the gateway gives the connection up and has sorted things out.
 const CONFUSION: Duration = Duration::from_secs(120);
@@ -111,6 +113,17 @@ impl World {
     pub(crate) fn strike(&mut self, index: usize) {
         let (attacker, own) = &mut self.attackers[index];
         let (origin, octets) = attacker.strike(&self.overheard);
+        // On a shared connection the broker does not see who sent it.
+        if self.settings.upstream.mode == Mode::Shared
+            && let Ok(datagram) = decode(&octets)
+            && let Packet::Publish(publish) = datagram.packet
+            && let Some(id) = MessageId::of(publish.data)
+        {
+            match self.ledger.message_mut(id) {
+                Some(message) => message.forged = true,
+                None => self.ledger.foretell(id),
+            }
+        }
         let from = match origin {
             AttackOrigin::Own => own.clone(),
             AttackOrigin::Fresh => self.new_peer(LinkId(0), None),

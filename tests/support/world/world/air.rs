@@ -49,8 +49,11 @@ impl World {
             let sender = sender_of(from, &message);
             self.observer
                 .on_uplink(self.clock.now(), &sender, &message.packet, &mut self.ledger);
-            if let Packet::Unsubscribe { .. } = message.packet {
-                self.excuse_unsubscribed(&sender);
+            if let Some(client) = self.observer.client_at(&sender).map(str::to_owned) {
+                if let Packet::Unsubscribe { .. } = message.packet {
+                    self.excuse_unsubscribed(&client);
+                }
+                self.settle_carried(&client);
             }
             // Who repeats these takes a session over, which is allowed (I-03, I-05).
             let claims = matches!(
@@ -104,6 +107,9 @@ impl World {
             &message.packet,
             &mut self.ledger,
         );
+        if let Some(client) = self.observer.client_at(&receiver).map(str::to_owned) {
+            self.settle_carried(&client);
+        }
         let index = self.places.get(&receiver);
         let device = index.map(|index| &self.devices[*index].device);
         // An attacker may have asked for it in its name.

@@ -1,5 +1,7 @@
 //! Memory stays within its bounds: looked at after every input of the gateway.
 
+use mqtt_sn_gateway::stats::Drop;
+
 use super::World;
 use crate::violation::Rule;
 
@@ -9,6 +11,8 @@ const FEW: usize = 32;
 impl World {
     pub(super) fn check_bounds(&mut self) {
         self.inputs += 1;
+        self.backlog
+            .count(self.gateway.stats().drops[Drop::Backlog]);
         self.most_sessions = self.most_sessions.max(self.gateway.sessions());
         if self.devices.len() > FEW && !self.inputs.is_multiple_of(4_096) {
             return;

@@ -25,12 +25,10 @@ impl World {
             }
         }
         self.life += 1;
-        self.observer.on_crash();
-        if self.settings.upstream.mode == Mode::Shared && !self.settings.keep_sessions {
-            for placed in &self.devices {
-                self.ledger.forget(&placed.device.plan.client_id);
-            }
+        if self.settings.upstream.mode == Mode::Shared {
+            self.forget_unconfirmed();
         }
+        self.observer.on_crash();
         self.agenda.enter(now + pause, Happening::Restart);
     }
 
@@ -42,6 +40,7 @@ impl World {
         });
         self.down = false;
         self.gateway = Gateway::new(self.settings.clone(), self.rng.u64(..));
+        self.backlog.count(0);
         self.gateway.restore(self.clock.instant(), records);
         self.drain();
         self.feed(Input::Timeout);

@@ -16,6 +16,7 @@ use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
 use crate::broker::{Broker, Mood};
+use crate::carried::Backlog;
 use crate::clock::{Agenda, Clock};
 use crate::device::{Attacker, Chore, Device, Plan, Season};
 use crate::dongle::Dongle;
@@ -121,6 +122,7 @@ pub struct World {
     pub(crate) settings: Settings,
     pub(crate) gateway: Gateway,
     pub(crate) observer: Observer,
+    pub(crate) backlog: Backlog,
     pub(crate) devices: Vec<Placed>,
     pub(crate) clock: Clock,
     pub(crate) tcp: Tcp,
@@ -164,6 +166,7 @@ impl World {
             traffic: Traffic::default(),
             gateway: Gateway::new(settings.clone(), rng.u64(..)),
             observer: Observer::new(&settings),
+            backlog: Backlog::default(),
             settings,
             devices: Vec::new(),
             clock: Clock::start(),

@@ -131,7 +131,8 @@ impl World {
                 }
                 Effect::Wake(conn, at) => self.agenda.enter(at, Happening::Broker(conn)),
                 effect @ (Effect::Arrived { .. }
-                | Effect::Owed(..)
+                | Effect::Owed { .. }
+                | Effect::Served(..)
                 | Effect::Settled(..)
                 | Effect::Forgotten(_)
                 | Effect::Will(..)
