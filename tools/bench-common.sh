@@ -16,22 +16,31 @@ stop() {
     children=()
 }
 
-# Starts both, and sets gateway to the gateway's process; further arguments are lines of its configuration.
+# Starts both, and sets gateway to the gateway's process; further arguments are lines of its configuration,
+# $keys more keys of its broker section, each with a comma in front.
 start() {
+    start_broker
+    start_gateway "$@"
+}
+
+start_broker() {
     cat >"$work/mosquitto.conf" <<CONF
 listener $tcp 127.0.0.1
 allow_anonymous true
 persistence false
 max_queued_messages 100000
 CONF
+    mosquitto -c "$work/mosquitto.conf" 2>"$work/mosquitto.log" &
+    children+=($!)
+}
+
+start_gateway() {
     {
-        printf 'broker: {url: "mqtt://127.0.0.1:%s"}\n' "$tcp"
+        printf 'broker: {url: "mqtt://127.0.0.1:%s"%s}\n' "$tcp" "${keys:-}"
         printf 'links: [{type: udp, listen: ["127.0.0.1:%s"]}]\n' "$udp"
         printf 'log: {level: warn}\n'
         printf '%s\n' "$@"
     } >"$work/gateway.yaml"
-    mosquitto -c "$work/mosquitto.conf" 2>"$work/mosquitto.log" &
-    children+=($!)
     "$target/mqtt-sn-gateway" --config "$work/gateway.yaml" 2>"$work/gateway.log" &
     gateway=$!
     children+=("$gateway")

@@ -15,6 +15,7 @@ mod promises;
 mod repeats;
 mod restart;
 mod shared;
+mod shared_qos2;
 mod states;
 mod strangers;
 mod support;

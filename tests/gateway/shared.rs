@@ -510,6 +510,39 @@ fn a_message_for_thousands_is_handed_out_in_turns() {
     assert_eq!(first + t.heard_by().len(), nodes);
 }
 
+/// Every PUBACK that came in brought two thousand more copies before anything was sent: the link's queue
+/// overflowed, and a third of the nodes had the message ten seconds later.
+#[test]
+fn what_nodes_answer_meanwhile_makes_a_turn_no_longer() {
+    let nodes = 5_000;
+    let mut t = bench(shared());
+    let address = |index| format!("10.1.{}.{}:1000", index / 200, index % 200);
+    let mut topic = None;
+    for index in 0..nodes {
+        t.node(&address(index), connect(&format!("n{index}"), true));
+        subscribe(&mut t, &address(index), "all", QoS::AtLeastOnce);
+        if index == 0 {
+            t.broker(SUB, &[granted(rumqttc::QoS::AtLeastOnce, OWN_ID)]);
+            topic = Some(t.registered(&address(index), "all"));
+        }
+    }
+    t.at(10_000).discard_sent();
+    t.broker(SUB, &[message("all", 7)]);
+    let mut heard = t.heard_by().len();
+    assert!((1..nodes / 2).contains(&heard), "{heard} at once");
+    for index in 0..100 {
+        t.node(&address(index), puback(topic.expect("registered"), 1));
+    }
+    assert_eq!(t.heard_by().len(), 0, "at the same instant");
+    while heard < nodes {
+        let now = t.now();
+        t.at(10_100);
+        assert!(t.now() > now);
+        heard += t.heard_by().len();
+    }
+    assert_eq!(heard, nodes);
+}
+
 #[test]
 fn an_id_of_a_topic_is_unknown_to_others() {
     let mut t = bench(shared());

@@ -34,7 +34,7 @@ impl Nodes {
 
     /// Gives sessions what the policy has for them, as much as one turn may bring.
     pub(in crate::gateway) fn tell_carried(&mut self, now: Instant, core: &mut Core) {
-        self.shared.begin_turn();
+        self.shared.begin_turn(now);
         loop {
             let (shared, buffers) = (&mut self.shared, &mut self.buffers);
             let mut told = None;

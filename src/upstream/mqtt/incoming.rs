@@ -33,6 +33,8 @@ struct Held {
 struct Recorded {
     packet_id: u16,
     release: Releasing,
+    /// Whether it is of before a restart.
+    restored: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +119,12 @@ impl Incoming {
             held.current = true;
             return Arrival::Held;
         }
-        if self.record(packet_id).is_some() {
-            return Arrival::Settled(Packet::PubRec(PubRec::new(packet_id)));
+        if let Some(recorded) = self.record(packet_id) {
+            if dup || !recorded.restored {
+                return Arrival::Settled(Packet::PubRec(PubRec::new(packet_id)));
+            }
+            // The broker has forgotten that one, and says so by using its packet id for another.
+            self.forget_record(packet_id);
         }
         match self.take_settled(packet_id) {
             Some(Settled::Acknowledged(qos)) if dup => {
@@ -164,6 +170,15 @@ impl Incoming {
         self.take(delivery);
     }
 
+    /// Notes that a QoS 2 message was taken before a restart: if the broker repeats it, it is no new one.
+    pub(super) fn restore(&mut self, packet_id: u16) {
+        self.recorded.push(Recorded {
+            packet_id,
+            release: Releasing::Awaited,
+            restored: true,
+        });
+    }
+
     /// Notes that a message goes by the node: its PUBREL will be answered at once.
     pub(super) fn record_without_node(&mut self, packet_id: u16) {
         if self.record(packet_id).is_none() {
@@ -182,6 +197,7 @@ impl Incoming {
             self.recorded.push(Recorded {
                 packet_id,
                 release: Releasing::AskedNode,
+                restored: false,
             });
             return ReleaseArrival::New(delivery);
         };
@@ -252,7 +268,11 @@ impl Incoming {
 
     fn answer(&mut self, packet_id: u16, qos: QoS, release: Releasing) -> Packet {
         if qos == QoS::ExactlyOnce {
-            self.recorded.push(Recorded { packet_id, release });
+            self.recorded.push(Recorded {
+                packet_id,
+                release,
+                restored: false,
+            });
             Packet::PubRec(PubRec::new(packet_id))
         } else {
             Packet::PubAck(PubAck::new(packet_id))

@@ -138,6 +138,12 @@ impl Connection {
         self.known = true;
     }
 
+    /// Notes that a QoS 2 message of this packet id was taken from the broker before the gateway was
+    /// started.
+    pub fn restore_taken(&mut self, packet_id: u16) {
+        self.incoming.restore(packet_id);
+    }
+
     /// Returns the slot a connection id belongs to.
     pub fn slot_of(conn: ConnId) -> u32 {
         (conn.0 >> 32) as u32

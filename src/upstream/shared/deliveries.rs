@@ -196,7 +196,8 @@ impl Shared {
         if !self.bodies.is_awaited(body) {
             return;
         }
-        if nodes.iter().any(|node| self.is_slow(*node)) {
+        let at_once = |node: &NodeKey| self.is_slow(*node) || self.waits_for_store(*node, body);
+        if nodes.iter().any(at_once) {
             self.keep_what_came_before(body, &nodes, cx);
             self.keep_owed(body, &nodes, cx);
         } else {

@@ -1,5 +1,5 @@
-//! What survives a restart: on which connection each filter is, and the messages owed to nodes with
-//! `CleanSession` 0, each body once.
+//! What survives a restart: on which connection each filter is, the messages owed to nodes with
+//! `CleanSession` 0, each body once, and which messages of QoS 2 the broker may still repeat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::wire::QoS;
 const BODY: &[u8] = b"shared/body/";
 const FILTER: &[u8] = b"shared/filter/";
 const OWED: &[u8] = b"shared/owed/";
+const TAKEN_ON: &[u8] = b"shared/taken/";
 
 /// Tells our tickets from those of others.
 const OURS: u64 = 1 << 63;
@@ -30,13 +31,80 @@ pub(super) struct Kept {
     unclaimed: BTreeMap<Arc<str>, usize>,
     /// Bodies by the number they have in the store.
     bodies: BTreeMap<u64, BodyId>,
+    /// Messages of QoS 2 that are in the store and that the broker has not released: number of the
+    /// subscribing connection, packet id; whether the store is being asked to forget it.
+    taken: BTreeMap<(u8, u16), bool>,
     tickets: u64,
+}
+
+/// What comes before the answer to PUBREL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BeforeAnswer {
+    Nothing,
+    /// What was written has to be safe.
+    Commit,
+    /// Something that is under way.
+    Wait,
 }
 
 impl Kept {
     /// Returns the connection a filter had before the restart.
     pub(super) fn claim(&mut self, name: &str) -> Option<usize> {
         self.unclaimed.remove(name)
+    }
+
+    /// Notes that a message of QoS 2 is in the store: what the broker repeats under this id is the same.
+    pub(super) fn keep_taken(&mut self, link: usize, packet_id: u16, cx: &mut Context<'_>) {
+        let taken = (subscribing(link, cx), packet_id);
+        self.taken.insert(taken, false);
+        cx.ops.push(Op::Put {
+            key: taken_key(taken),
+            value: Bytes::new(),
+        });
+    }
+
+    /// The broker releases a message, and will give its packet id to another when it is answered.
+    /// Returns what has to be done before that.
+    pub(super) fn release_taken(
+        &mut self,
+        link: usize,
+        packet_id: u16,
+        cx: &mut Context<'_>,
+    ) -> BeforeAnswer {
+        let taken = (subscribing(link, cx), packet_id);
+        match self.taken.get_mut(&taken) {
+            None => BeforeAnswer::Nothing,
+            Some(releasing @ false) => {
+                *releasing = true;
+                let key = taken_key(taken);
+                cx.ops.push(Op::Delete { key });
+                BeforeAnswer::Commit
+            }
+            Some(true) => BeforeAnswer::Wait,
+        }
+    }
+
+    /// The store has forgotten a message that was released.
+    pub(super) fn forget_taken(&mut self, link: usize, packet_id: u16, cx: &Context<'_>) {
+        self.taken.remove(&(subscribing(link, cx), packet_id));
+    }
+
+    /// The broker has forgotten the session of a connection.
+    pub(super) fn forget_all_taken(&mut self, link: usize, cx: &mut Context<'_>) {
+        for packet_id in self.taken_on(link, cx) {
+            self.release_taken(link, packet_id, cx);
+            self.forget_taken(link, packet_id, cx);
+        }
+    }
+
+    /// Returns the packet ids of the messages a connection has taken.
+    pub(super) fn taken_on(&self, link: usize, cx: &Context<'_>) -> Vec<u16> {
+        if link < cx.settings.shared.connections {
+            return Vec::new();
+        }
+        let number = subscribing(link, cx);
+        let taken = self.taken.range((number, 0)..=(number, u16::MAX));
+        taken.map(|((_, packet_id), _)| *packet_id).collect()
     }
 
     /// Returns the ticket of a commit, after which a body is safe.
@@ -103,9 +171,15 @@ pub(super) fn forget_owed(client_id: &str, owed: &Owed, cx: &mut Context<'_>) {
 }
 
 impl Shared {
-    /// Takes up where filters were before the restart; before any node is restored.
+    /// Takes up where filters were before the restart and what connections had taken; before any node
+    /// is restored, which opens them.
     pub fn restore_filters<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
         for record in records {
+            if let Some(&[link, high, low]) = record.key.strip_prefix(TAKEN_ON) {
+                let packet_id = u16::from_be_bytes([high, low]);
+                self.kept.taken.insert((link, packet_id), false);
+                continue;
+            }
             let name = record.key.strip_prefix(FILTER);
             let name = name.and_then(|name| std::str::from_utf8(name).ok());
             if let (Some(name), [link]) = (name, &record.value[..]) {
@@ -215,6 +289,16 @@ impl Shared {
             self.open_link(cx);
         }
     }
+}
+
+/// Returns the number of a connection among those that subscribe.
+fn subscribing(link: usize, cx: &Context<'_>) -> u8 {
+    link.saturating_sub(cx.settings.shared.connections) as u8
+}
+
+fn taken_key((link, packet_id): (u8, u16)) -> Bytes {
+    let [high, low] = packet_id.to_be_bytes();
+    key(TAKEN_ON, &[link, high, low])
 }
 
 fn body(mut value: &[u8]) -> Option<(Arc<str>, Bytes)> {

@@ -137,8 +137,12 @@ impl Shared {
         } else {
             Stage::Wiping
         };
+        let mut connection = Connection::permanent(FIRST_SLOT + index as u32, cx.now);
+        for packet_id in self.kept.taken_on(index, cx) {
+            connection.restore_taken(packet_id);
+        }
         let link = Link {
-            connection: Connection::permanent(FIRST_SLOT + index as u32, cx.now),
+            connection,
             client_id: client_id.into(),
             stage,
             down_since: Some(cx.now),
@@ -194,6 +198,7 @@ impl Shared {
         } else if session_present {
             self.unsubscribe_strays(index, cx);
         } else {
+            self.kept.forget_all_taken(index, cx);
             self.resubscribe(index, cx);
         }
     }

@@ -39,7 +39,7 @@ use crate::store::Ticket;
 pub use super::policy::{Context, NodeKey};
 pub use links::LinkView;
 
-/// Events given out between two inputs, each with [`OCTETS`] of payload; a message for more nodes goes on
+/// Events given out at one instant, which is one turn of the daemon, each with [`OCTETS`] of payload; a message for more nodes goes on
 /// a [`PAUSE`] later.
 const TURN: usize = 2000;
 /// Octets of payload that count as one more event.
@@ -67,7 +67,9 @@ pub struct Shared {
     events: VecDeque<(NodeKey, u32, Event)>,
     /// What a connection says while it takes an input; empty in between.
     inbox: Vec<Event>,
-    /// Events that may still be given out before the next input.
+    /// When the present turn began.
+    turn: Option<Instant>,
+    /// Events that may still be given out in it.
     left: usize,
     /// Work that is due at once because the last turn was full.
     unfinished: Option<Instant>,
@@ -165,9 +167,12 @@ impl Shared {
             .min()
     }
 
-    /// Says that a new input is being handled: as many events as one turn may bring are given out.
-    pub fn begin_turn(&mut self) {
-        self.left = TURN;
+    /// Says that an input of this instant is being handled. All inputs of one instant together are given
+    /// out as many events as one turn may bring: nothing goes out to the nodes in between.
+    pub fn begin_turn(&mut self, now: Instant) {
+        if self.turn.replace(now) != Some(now) {
+            self.left = TURN;
+        }
         self.unfinished = None;
     }
 
@@ -249,7 +254,9 @@ impl Shared {
             Event::Subscribed { id, granted } => self.subscribed(id, granted, cx),
             Event::Unsubscribed { id } => self.unsubscribed(id),
             Event::Message(inbound) => self.arrived(link, inbound, cx),
-            Event::Released(delivery) => self.ask(link, Request::Complete(delivery), cx),
+            Event::Released(delivery) => {
+                self.broker_released(link, delivery, cx);
+            }
             // Our connections are permanent: they try again.
             Event::NoRoom { .. } | Event::Refused(_) | Event::Closed => {}
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::kept;
+use super::kept::{self, BeforeAnswer};
 use super::{Context, NodeKey, Shared};
 use crate::stats::Drop;
 use crate::store::{Op, Ticket};
@@ -36,6 +36,9 @@ pub(super) struct Owed {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// QoS 2: the store does not have it yet. Before that the node must not: after a restart it would
+    /// get it as another one, or another one under its id.
+    Storing,
     /// Not handed to a session yet.
     Waiting,
     /// As waiting; the node may have been sent it before.
@@ -56,6 +59,8 @@ pub(super) struct Body {
     pub(super) payload: Bytes,
     /// What to acknowledge, and on which connection; `None` when that is done.
     origin: Option<(usize, Delivery)>,
+    /// Its quality of service on that connection.
+    qos: QoS,
     /// Nodes that have not acknowledged it, and one more while it is being handed out.
     holders: usize,
     in_store: InStore,
@@ -75,7 +80,18 @@ pub(super) struct Bodies {
     octets: usize,
     serials: u64,
     /// Commits that are not answered, in their order.
-    commits: VecDeque<(Ticket, BodyId)>,
+    commits: VecDeque<(Ticket, Written)>,
+}
+
+/// What is to be done when it is in the store.
+#[derive(Debug)]
+enum Written {
+    /// The broker is told; the nodes may have it.
+    Body(BodyId, Vec<NodeKey>),
+    /// The node may forget the id of a message it has taken.
+    Taken(NodeKey, Delivery),
+    /// The broker may use the packet id again.
+    Released(usize, Delivery),
 }
 
 impl Bodies {
@@ -86,6 +102,7 @@ impl Bodies {
             topic: inbound.topic.clone(),
             payload: inbound.payload.clone(),
             origin: inbound.delivery.map(|delivery| (link, delivery)),
+            qos: inbound.qos,
             holders: 1,
             in_store: InStore::No,
         };
@@ -98,6 +115,7 @@ impl Bodies {
             topic,
             payload,
             origin: None,
+            qos: QoS::AtLeastOnce,
             holders: 0,
             in_store: InStore::Yes,
         };
@@ -178,6 +196,7 @@ impl Shared {
             );
             return;
         }
+        let stored_first = qos == QoS::ExactlyOnce && !member.clean_session && cx.keeps;
         member.last_owed = member.last_owed.checked_add(1).unwrap_or(1);
         member.owed.push_back(Owed {
             serial: body.1,
@@ -185,7 +204,11 @@ impl Shared {
             qos,
             retain,
             body: Some(body),
-            step: Step::Waiting,
+            step: if stored_first {
+                Step::Storing
+            } else {
+                Step::Waiting
+            },
             kept: false,
         });
         self.bodies.hold(body);
@@ -208,6 +231,8 @@ impl Shared {
                 Step::Waiting => false,
                 Step::Again => true,
                 Step::Handed | Step::Taken => continue,
+                // What came later stays behind it.
+                Step::Storing => return,
             };
             let Some(body) = owed.body.and_then(|body| self.bodies.get(body)) else {
                 continue;
@@ -248,7 +273,7 @@ impl Shared {
                     let event = Event::Released(delivery);
                     self.events.push_back((node, member.generation, event));
                 }
-                Step::Waiting | Step::Again => {}
+                Step::Storing | Step::Waiting | Step::Again => {}
             }
         }
         self.hand_over(node);
@@ -270,8 +295,10 @@ impl Shared {
         let body = owed.body.take();
         if owed.kept {
             kept::keep_owed(&member.client_id, owed, cx);
+            self.commit(Written::Taken(node, delivery), cx);
+        } else {
+            self.tell(node, Event::Released(delivery));
         }
-        self.tell(node, Event::Released(delivery));
         if let Some(body) = body {
             self.let_go(body, cx);
         }
@@ -371,6 +398,7 @@ impl Shared {
             return;
         }
         body.in_store = InStore::Writing;
+        let origin = body.origin.filter(|_| body.qos == QoS::ExactlyOnce);
         kept::keep_body(id.1, &body.topic, &body.payload, cx);
         for node in nodes {
             let Some(member) = self.members.get_mut(*node) else {
@@ -386,23 +414,73 @@ impl Shared {
                 kept::keep_owed(&member.client_id, owed, cx);
             }
         }
+        if let Some((link, delivery)) = origin {
+            self.kept.keep_taken(link, delivery.packet_id, cx);
+        }
+        self.commit(Written::Body(id, nodes.to_vec()), cx);
+    }
+
+    fn commit(&mut self, written: Written, cx: &mut Context<'_>) {
         let ticket = self.kept.next_ticket();
         cx.ops.push(Op::Commit(ticket));
-        self.bodies.commits.push_back((ticket, id));
+        self.bodies.commits.push_back((ticket, written));
     }
 
     /// Everything up to a commit is safe.
     pub(super) fn safe(&mut self, ticket: Ticket, cx: &mut Context<'_>) {
-        while let Some(&(first, id)) = self.bodies.commits.front()
+        while let Some(&(first, _)) = self.bodies.commits.front()
             && first <= ticket
+            && let Some((_, written)) = self.bodies.commits.pop_front()
         {
-            self.bodies.commits.pop_front();
-            let Some(body) = self.bodies.get_mut(id) else {
+            match written {
+                Written::Body(id, nodes) => self.body_is_safe(id, &nodes, cx),
+                Written::Released(link, delivery) => {
+                    self.kept.forget_taken(link, delivery.packet_id, cx);
+                    self.ask(link, Request::Complete(delivery), cx);
+                }
+                Written::Taken(node, delivery) => {
+                    let taken = self.find_owed(node, delivery);
+                    if taken.is_some_and(|(member, index)| member.owed[index].step == Step::Taken) {
+                        self.tell(node, Event::Released(delivery));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The broker will not repeat a message. Its packet id is the next one's once it is answered, so the
+    /// store must have forgotten it before.
+    pub(super) fn broker_released(
+        &mut self,
+        link: usize,
+        delivery: Delivery,
+        cx: &mut Context<'_>,
+    ) {
+        match self.kept.release_taken(link, delivery.packet_id, cx) {
+            BeforeAnswer::Nothing => self.ask(link, Request::Complete(delivery), cx),
+            BeforeAnswer::Commit => self.commit(Written::Released(link, delivery), cx),
+            BeforeAnswer::Wait => {}
+        }
+    }
+
+    fn body_is_safe(&mut self, id: BodyId, nodes: &[NodeKey], cx: &mut Context<'_>) {
+        let Some(body) = self.bodies.get_mut(id) else {
+            return;
+        };
+        body.in_store = InStore::Yes;
+        if let Some((link, delivery)) = body.origin.take() {
+            self.ask(link, Request::Acknowledge(delivery), cx);
+        }
+        for &node in nodes {
+            let Some(member) = self.members.get_mut(node) else {
                 continue;
             };
-            body.in_store = InStore::Yes;
-            if let Some((link, delivery)) = body.origin.take() {
-                self.ask(link, Request::Acknowledge(delivery), cx);
+            let mut owed = member.owed.iter_mut().rev();
+            if let Some(owed) = owed.find(|owed| owed.body == Some(id))
+                && owed.step == Step::Storing
+            {
+                owed.step = Step::Waiting;
+                self.hand_over(node);
             }
         }
     }
@@ -423,6 +501,16 @@ impl Shared {
             before.by_ref().find(|owed| owed.body == Some(body));
             let last = before.find(|owed| owed.body.is_some());
             last.is_some_and(|owed| !owed.kept)
+        })
+    }
+
+    /// Whether a node gets a message only when the store has it.
+    pub(super) fn waits_for_store(&self, node: NodeKey, body: BodyId) -> bool {
+        let member = self.members.get(node);
+        member.is_some_and(|member| {
+            let mut owed = member.owed.iter().rev();
+            let owed = owed.find(|owed| owed.body == Some(body));
+            owed.is_some_and(|owed| owed.step == Step::Storing)
         })
     }
 

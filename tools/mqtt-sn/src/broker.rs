@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest packet taken from or given to the broker.
 const MAX_PACKET: usize = 1024 * 1024;
 
-/// Publishes of QoS 1 and 2 under way at once; brokers close a connection that has more.
+/// Publishes of QoS 1 and 2 under way at once, unless [`Broker::set_window`] says otherwise.
 pub const MAX_UNDER_WAY: usize = 20;
 
 /// Most octets that wait for the socket.
@@ -40,6 +40,8 @@ pub struct Broker {
     output: BytesMut,
     last_pkid: u16,
     under_way: usize,
+    window: usize,
+    acknowledged: u64,
     waiting: VecDeque<Publish>,
 }
 
@@ -103,6 +105,8 @@ impl Broker {
             output: BytesMut::new(),
             last_pkid: 0,
             under_way: 0,
+            window: MAX_UNDER_WAY,
+            acknowledged: 0,
             waiting: VecDeque::new(),
         })
     }
@@ -112,7 +116,17 @@ impl Broker {
         self.token
     }
 
-    /// Publishes at QoS 0, 1 or 2; -1 counts as 0. What exceeds [`MAX_UNDER_WAY`] waits here.
+    /// Lets so many publishes of QoS 1 and 2 be under way at once.
+    pub fn set_window(&mut self, window: usize) {
+        self.window = window;
+    }
+
+    /// Returns how many publishes of QoS 1 and 2 the broker has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Publishes at QoS 0, 1 or 2; -1 counts as 0. What exceeds the window waits here.
     ///
     /// # Errors
     /// When the connection is gone, or too much waits for it.
@@ -136,7 +150,7 @@ impl Broker {
     }
 
     fn start_waiting(&mut self) -> Result<(), Failure> {
-        while self.under_way < MAX_UNDER_WAY
+        while self.under_way < self.window
             && let Some(mut publish) = self.waiting.pop_front()
         {
             self.under_way += 1;
@@ -181,6 +195,7 @@ impl Broker {
                 Packet::PubRel(ack) => self.write(&Packet::PubComp(PubComp::new(ack.pkid)))?,
                 Packet::PubAck(_) | Packet::PubComp(_) => {
                     self.under_way = self.under_way.saturating_sub(1);
+                    self.acknowledged += 1;
                     self.start_waiting()?;
                 }
                 Packet::Connect(_)

@@ -50,7 +50,7 @@ impl Crew {
             let session = Session::new(Config {
                 client_id: format!("{}{number}", args.id_prefix),
                 keep_alive: args.keepalive,
-                clean_session: true,
+                clean_session: !args.kept,
                 will: None,
                 retry: args.t_retry,
                 retries: args.n_retry,

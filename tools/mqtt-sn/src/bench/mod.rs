@@ -6,8 +6,10 @@
 mod connect;
 mod crew;
 mod down;
+mod fan;
 mod figures;
 mod idle;
+mod native;
 mod pace;
 mod process;
 mod report;
@@ -51,6 +53,11 @@ enum What {
     /// An MQTT client at the broker publishes, nodes count
     #[command(visible_alias = "sub")]
     Down(FlowArgs),
+    /// One message for all nodes: how long until the last one has it
+    Fan(FanArgs),
+    /// What `up` is to be compared with: one MQTT client publishes as much at once as all nodes, straight
+    /// to the broker
+    Native(FlowArgs),
     /// Nodes ping, one PINGREQ a node under way
     Rtt(FlowArgs),
     /// Connected nodes do nothing: memory and processor time they cost
@@ -70,6 +77,24 @@ struct IdleArgs {
     /// Seconds to watch
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     duration: Duration,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct FanArgs {
+    /// Quality of service: 0, 1 or 2
+    #[arg(short = 'q', long, default_value = "0", value_parser = connected_qos)]
+    qos: QoS,
+    /// Payload octets, 8 at least
+    #[arg(short = 's', long, value_name = "OCTETS", default_value_t = 32)]
+    size: u16,
+    /// Messages, each when all nodes have the one before
+    #[arg(long, value_name = "MESSAGES", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// The broker behind the gateway, where an MQTT client publishes
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    broker: String,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -198,6 +223,9 @@ struct CommonArgs {
     /// Client ids are this and a number
     #[arg(long, value_name = "PREFIX", default_value = "bench-")]
     id_prefix: String,
+    /// CleanSession 0: the gateway keeps the sessions when the nodes have gone
+    #[arg(long)]
+    kept: bool,
     /// Keep-alive period in seconds
     #[arg(short = 'k', long, value_name = "SECONDS", default_value_t = 60)]
     keepalive: u16,
@@ -228,6 +256,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         What::Up(args) => (args.common.json, up::run(args, up::Work::Publish)?),
         What::Rtt(args) => (args.common.json, up::run(args, up::Work::Ping)?),
         What::Down(args) => (args.common.json, down::run(args)?),
+        What::Fan(args) => (args.common.json, fan::run(args)?),
+        What::Native(args) => (args.common.json, native::run(args)?),
         What::Idle(args) => (args.common.json, idle::run(args)?),
         What::Serial(args) => (args.json, serial::run(args)?),
     };
