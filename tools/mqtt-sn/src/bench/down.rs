@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use mqtt_sn_gateway::wire::QoS;
 
+use super::measurement::{Measurement, Within};
 use super::pace::Pace;
-use super::process::Process;
 use super::tally::Tally;
-use super::up::Within;
 use super::{Crew, FlowArgs, Report};
 use crate::broker::{Broker, MAX_UNDER_WAY};
 use crate::clock;
@@ -93,22 +92,13 @@ impl Down<'_> {
         self.pace = self.args.pace();
         self.flow(clock::now() + self.args.warmup, None)?;
         self.tally.start_measuring();
-        let (gateway, start) = (self.crew.process, clock::now());
-        let before = gateway.map(Process::usage).transpose()?;
-        let ours = Process::myself().usage()?;
-        self.flow(start + self.args.duration, self.args.count)?;
-        let within = Within {
-            span: clock::now().duration_since(start),
-            arrived: self.tally.arrived,
-            repeated: 0,
-            gateway: before.zip(gateway.map(Process::usage).transpose()?),
-            ours: (ours, Process::myself().usage()?),
-        };
+        let measurement = Measurement::start(self.crew.process)?;
+        let until = measurement.started() + self.args.duration;
+        self.flow(until, self.args.count)?;
+        let within = measurement.end(self.tally.arrived)?;
         self.sending = false;
         let end = clock::now();
-        while let Some(until) = self.tally.worth_waiting_until(end, self.args.grace())
-            && clock::now() < until
-        {
+        while let Some(until) = self.tally.still_awaited(end, self.args.grace()) {
             self.turn(until)?;
         }
         self.crew.dismiss()?;

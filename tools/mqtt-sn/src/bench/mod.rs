@@ -9,6 +9,7 @@ mod down;
 mod fan;
 mod figures;
 mod idle;
+mod measurement;
 mod native;
 mod pace;
 mod process;

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use mqtt_sn_gateway::wire::QoS;
 
+use super::measurement::Measurement;
 use super::pace::Pace;
-use super::process::Process;
 use super::tally::Tally;
-use super::up::Within;
 use super::{FlowArgs, Report};
 use crate::broker::Broker;
 use crate::clock;
@@ -65,21 +64,13 @@ impl Native<'_> {
         self.pace = self.args.pace();
         self.flow(clock::now() + self.args.warmup, None)?;
         self.tally.start_measuring();
-        let start = clock::now();
-        let ours = Process::myself().usage()?;
-        self.flow(start + self.args.duration, self.args.count)?;
-        let within = Within {
-            span: clock::now().duration_since(start),
-            arrived: self.tally.arrived,
-            repeated: 0,
-            gateway: None,
-            ours: (ours, Process::myself().usage()?),
-        };
+        let measurement = Measurement::start(None)?;
+        let until = measurement.started() + self.args.duration;
+        self.flow(until, self.args.count)?;
+        let within = measurement.end(self.tally.arrived)?;
         self.sending = false;
         let end = clock::now();
-        while let Some(until) = self.tally.worth_waiting_until(end, self.args.grace())
-            && clock::now() < until
-        {
+        while let Some(until) = self.tally.still_awaited(end, self.args.grace()) {
             self.turn(until)?;
         }
         let title = format!(

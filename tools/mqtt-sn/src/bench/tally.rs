@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::figures::Times;
+use crate::clock;
 use crate::net::NodeIndex;
 
 /// Octets in front of each payload: the run and the number of the message.
@@ -110,9 +111,14 @@ impl Tally {
         self.sent() - self.arrived
     }
 
-    /// Returns until when it makes sense to wait for what is missing after a run that ended then;
-    /// `None` when nothing is.
-    pub(crate) fn worth_waiting_until(&self, end: Instant, grace: Duration) -> Option<Instant> {
+    /// Returns until when it still makes sense to wait for what is missing after a run that ended then;
+    /// `None` when nothing is, or that time is over.
+    pub(crate) fn still_awaited(&self, end: Instant, grace: Duration) -> Option<Instant> {
+        let until = self.worth_waiting_until(end, grace);
+        until.filter(|until| clock::now() < *until)
+    }
+
+    fn worth_waiting_until(&self, end: Instant, grace: Duration) -> Option<Instant> {
         let last = self.last_arrival.map_or(end, |last| last.max(end));
         (self.missing() > 0).then_some(last + grace)
     }

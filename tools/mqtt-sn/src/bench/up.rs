@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use mqtt_sn_gateway::wire::QoS;
 
 use super::figures::Times;
+use super::measurement::{Measurement, Within};
 use super::pace::Pace;
-use super::process::{Process, Usage};
 use super::tally::Tally;
 use super::{Crew, FlowArgs, Report};
 use crate::broker::Broker;
@@ -90,25 +90,13 @@ impl Up<'_> {
         self.answers.clear();
         self.answered = 0;
         let repeated = self.crew.repeated();
-        let gateway = self.crew.process;
-        let before = gateway.map(Process::usage).transpose()?;
-        let ours_before = Process::myself().usage()?;
-        let start = clock::now();
-        self.flow(start + self.args.duration, self.args.count)?;
-        let span = clock::now().duration_since(start);
-        let after = gateway.map(Process::usage).transpose()?;
-        let ours = Process::myself().usage()?;
-        let mut within = Within {
-            span,
-            arrived: if self.work == Work::Ping {
-                self.answered
-            } else {
-                self.tally.arrived
-            },
-            repeated: 0,
-            gateway: before.zip(after),
-            ours: (ours_before, ours),
-        };
+        let measurement = Measurement::start(self.crew.process)?;
+        let until = measurement.started() + self.args.duration;
+        self.flow(until, self.args.count)?;
+        let mut within = measurement.end(match self.work {
+            Work::Ping => self.answered,
+            Work::Publish => self.tally.arrived,
+        })?;
         self.sending = false;
         self.drain()?;
         within.repeated = self.crew.repeated() - repeated;
@@ -138,9 +126,7 @@ impl Up<'_> {
     /// Waits for what is still under way.
     fn drain(&mut self) -> Result<(), Failure> {
         let end = clock::now();
-        while let Some(until) = self.tally.worth_waiting_until(end, self.args.grace())
-            && clock::now() < until
-        {
+        while let Some(until) = self.tally.still_awaited(end, self.args.grace()) {
             self.turn(until)?;
         }
         Ok(())
@@ -300,73 +286,5 @@ impl Up<'_> {
         }
         report.cost(within);
         report
-    }
-}
-
-/// What happened between start and end of the measurement, without the grace after it.
-pub(super) struct Within {
-    pub(super) span: Duration,
-    pub(super) arrived: u64,
-    /// Requests the nodes repeated, until the last message was in.
-    pub(super) repeated: u64,
-    pub(super) gateway: Option<(Usage, Usage)>,
-    pub(super) ours: (Usage, Usage),
-}
-
-impl Report {
-    pub(super) fn arrivals(&mut self, tally: &Tally, within: &Within, place: &str) {
-        let rate = within.arrived as f64 / within.span.as_secs_f64().max(f64::MIN_POSITIVE);
-        let (sent, lost) = (tally.sent(), tally.missing());
-        self.say(
-            "sent",
-            format!("{sent} messages, {} requests repeated", within.repeated),
-        );
-        self.say(
-            "arrived",
-            format!("{} {place}, {rate:.0} a second", tally.arrived),
-        );
-        let percent = 100.0 * lost as f64 / (sent as f64).max(1.0);
-        self.say(
-            "lost",
-            format!(
-                "{lost} ({percent:.3} %), {} arrived twice",
-                tally.duplicates
-            ),
-        );
-        self.set("sent", sent);
-        self.set("arrived", tally.arrived);
-        self.set("rate", rate);
-        self.set("lost", lost);
-        self.set("duplicates", tally.duplicates);
-        self.set("repeated", within.repeated);
-    }
-
-    /// Says what the run cost the gateway and the tool itself.
-    pub(super) fn cost(&mut self, within: &Within) {
-        let messages = (within.arrived as f64).max(1.0);
-        if let Some((before, after)) = &within.gateway {
-            let each = after.cpu_since(before).as_secs_f64() * 1e6 / messages;
-            let load = after.load_since(before);
-            self.say(
-                "gateway",
-                format!(
-                    "{each:.2} us of processor a message ({load:.0} % of one), {:.1} MB of memory",
-                    after.rss as f64 / 1e6
-                ),
-            );
-            self.set("gateway_cpu_us_per_message", each);
-            self.set("gateway_cpu_percent", load);
-            self.set("gateway_rss", after.rss);
-        }
-        let (before, after) = &within.ours;
-        let each = after.cpu_since(before).as_secs_f64() * 1e6 / messages;
-        self.say(
-            "this tool",
-            format!(
-                "{each:.2} us of processor a message ({:.0} % of one)",
-                after.load_since(before)
-            ),
-        );
-        self.set("tool_cpu_us_per_message", each);
     }
 }
