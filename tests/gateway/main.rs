@@ -11,6 +11,7 @@ mod misbehaving;
 mod observe;
 mod outage;
 mod outbox;
+mod packets;
 mod promises;
 mod repeats;
 mod restart;
