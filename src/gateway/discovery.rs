@@ -15,7 +15,7 @@ pub(super) struct Discovery {
     /// When the gateway whose place this one takes counts as silent.
     silent_at: Option<Instant>,
     /// Whether this gateway announces itself in the place of that one.
-    stands_in: bool,
+    in_its_place: bool,
 }
 
 impl Discovery {
@@ -36,7 +36,7 @@ impl Discovery {
                 self.next = Some(silent_at);
                 return;
             }
-            if !std::mem::replace(&mut self.stands_in, true) {
+            if !std::mem::replace(&mut self.in_its_place, true) {
                 tracing::info!("gateway {other} is silent: advertising in its place");
             }
         }
@@ -51,7 +51,7 @@ impl Discovery {
 
     /// Announces the gateway on one link, between its turns: the radio network there has come up.
     pub(super) fn introduce(&self, link: LinkId, broker_reachable: bool, core: &mut Core) {
-        let in_turn = core.settings.standby_for.is_none() || self.stands_in;
+        let in_turn = core.settings.standby_for.is_none() || self.in_its_place;
         let wanted = broker_reachable && in_turn;
         if let Some(interval) = core.settings.advertise.filter(|_| wanted) {
             send_advertise(link, interval, core);
@@ -65,7 +65,7 @@ impl Discovery {
         }
         let interval = Duration::from_secs(duration.max(1).into());
         self.silent_at = Some(now + MISSED_MAX * interval);
-        if std::mem::take(&mut self.stands_in) {
+        if std::mem::take(&mut self.in_its_place) {
             tracing::info!("gateway {gw_id} is back: it advertises itself");
         }
     }

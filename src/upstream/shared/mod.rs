@@ -39,8 +39,8 @@ use crate::store::Ticket;
 pub use super::policy::{Context, NodeKey};
 pub use links::LinkView;
 
-/// Events given out at one instant, which is one turn of the daemon, each with [`OCTETS`] of payload; a message for more nodes goes on
-/// a [`PAUSE`] later.
+/// Events given out at one instant, which is one turn of the daemon, each with [`OCTETS`] of payload; a
+/// message for more nodes goes on a [`PAUSE`] later.
 const TURN: usize = 2000;
 /// Octets of payload that count as one more event.
 const OCTETS: usize = 256;
