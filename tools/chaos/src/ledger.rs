@@ -23,6 +23,8 @@ pub(crate) enum Way {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accounts: Mutex<BTreeMap<(Way, u8), Account>>,
+    /// Whether the broker has the subscription of who takes uplink messages.
+    pub(crate) is_watched: AtomicBool,
     /// Nodes that have had their subscription.
     pub(crate) subscribed: AtomicUsize,
     /// Whether nothing new is to be begun.
@@ -74,8 +76,18 @@ impl Ledger {
 
     /// Returns the messages acknowledged and not yet arrived.
     pub(crate) fn missing(&self) -> usize {
+        self.missing_in(|_| true)
+    }
+
+    /// Returns those of one way.
+    pub(crate) fn missing_on(&self, way: Way) -> usize {
+        self.missing_in(|of| of == way)
+    }
+
+    fn missing_in(&self, counts: impl Fn(Way) -> bool) -> usize {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.values().map(|account| account.lost().len()).sum()
+        let accounts = accounts.iter().filter(|((way, _), _)| counts(*way));
+        accounts.map(|(_, account)| account.lost().len()).sum()
     }
 
     /// Whether messages were promised each way; a run without them shows nothing.

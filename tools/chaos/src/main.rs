@@ -137,14 +137,17 @@ fn run_setup(options: &Options, setup: Setup, directory: &Path) -> io::Result<Ru
     let mut threads = Vec::new();
     let taker = Taker::new(world.broker_port(), ledger.clone(), levels.clone());
     threads.push(std::thread::spawn(|| taker.run()));
+    // Subscriptions first: what is published before there is one is nobody's.
+    let is_watched = || ledger.is_watched.load(Ordering::Relaxed);
+    wait_until(is_watched, "the broker takes no subscription")?;
     for (index, qos) in levels.iter().enumerate() {
         let address = ([127, 0, 0, 1], world.gateway_port).into();
         let seed = options.seed.wrapping_mul(1000) + index as u64;
         let node = Node::new(index, address, *qos, options.loss, seed, ledger.clone())?;
         threads.push(std::thread::spawn(|| node.run()));
     }
-    // Subscriptions first: what is published before a node has one is nobody's.
-    wait_until_subscribed(&ledger, options.nodes)?;
+    let are_subscribed = || ledger.subscribed.load(Ordering::Relaxed) == options.nodes;
+    wait_until(are_subscribed, "the nodes cannot connect and subscribe")?;
     let giver = Giver::new(world.broker_port(), ledger.clone(), levels);
     threads.push(std::thread::spawn(|| giver.run()));
 
@@ -186,12 +189,12 @@ fn name(value: &impl ValueEnum) -> String {
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// Waits until every node has its subscription; a minute at most.
-fn wait_until_subscribed(ledger: &Ledger, nodes: usize) -> io::Result<()> {
+/// Waits for what must be there before the rest begins; a minute at most.
+fn wait_until(is_there: impl Fn() -> bool, otherwise: &str) -> io::Result<()> {
     let deadline = now() + Duration::from_secs(60);
-    while ledger.subscribed.load(Ordering::Relaxed) < nodes {
+    while !is_there() {
         if now() > deadline {
-            return Err(io::Error::other("the nodes cannot connect and subscribe"));
+            return Err(io::Error::other(otherwise));
         }
         sleep(Duration::from_millis(20));
     }

@@ -82,6 +82,7 @@ impl Taker {
                     self.held.remove(&release.pkid);
                     link.send(|buffer| v4::PubComp::new(release.pkid).write(buffer))?;
                 }
+                Some(Packet::SubAck(_)) => self.ledger.is_watched.store(true, Ordering::Relaxed),
                 _ => {}
             }
         }
@@ -127,7 +128,8 @@ impl Giver {
         let mut link = Link::open(self.port, "chaos-giver")?;
         self.send_exchange(&mut link, true)?;
         while !self.ledger.is_over() {
-            let may_begin = !self.ledger.is_draining() && self.ledger.missing() < BACKLOG;
+            let under_way = self.ledger.missing_on(Way::Downlink);
+            let may_begin = !self.ledger.is_draining() && under_way < BACKLOG;
             if self.exchange.is_none() && may_begin {
                 self.begin();
                 self.send_exchange(&mut link, false)?;
