@@ -184,7 +184,7 @@ impl Gateway {
             Input::Stored(ticket) => self.nodes.handle_stored(now, ticket, &mut self.core),
             Input::StoreFull(is_full) => {
                 self.core.store_full = is_full;
-                self.nodes.handle_full(is_full);
+                self.nodes.handle_full(now, is_full, &mut self.core);
             }
             Input::Link(link, event) => self.handle_link(now, link, event),
             Input::Timeout => {

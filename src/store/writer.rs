@@ -176,7 +176,11 @@ impl Writer {
             self.told_full = is_full;
             if !self.is_failing {
                 if is_full {
-                    warn!("store: {} is full (store.max)", self.path);
+                    warn!(
+                        "store: {} is full (store.max); until there is room nothing new is promised on its \
+                         account, and the broker keeps what nodes do not take",
+                        self.path
+                    );
                 } else {
                     info!("store: {} has room again", self.path);
                 }

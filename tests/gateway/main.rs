@@ -18,6 +18,7 @@ mod restart;
 mod shared;
 mod shared_qos2;
 mod states;
+mod store_full;
 mod strangers;
 mod support;
 mod upstream;

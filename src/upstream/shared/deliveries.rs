@@ -17,6 +17,8 @@ use crate::wire::QoS;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Messages being handed out; more of QoS 0 are dropped. Those of QoS 1 and 2 the broker bounds itself.
 const HANDING_OUT_MAX: usize = 1000;
+/// Fewer messages that wait are not looked through.
+const SWEEP_MIN: usize = 64;
 
 /// What is being handed out, and what is not acknowledged yet.
 #[derive(Debug, Default)]
@@ -24,6 +26,12 @@ pub(super) struct Deliveries {
     queue: VecDeque<HandingOut>,
     /// Messages the broker waits for, by when the store takes them.
     awaited: VecDeque<Awaited>,
+    /// The store has no room.
+    store_full: bool,
+    /// Messages the broker waits for until the store has room.
+    held_back: Vec<Awaited>,
+    /// How many these may be before those are looked for that nodes have acknowledged meanwhile.
+    sweep_at: usize,
 }
 
 #[derive(Debug)]
@@ -197,14 +205,47 @@ impl Shared {
             return;
         }
         let at_once = |node: &NodeKey| self.is_slow(*node) || self.waits_for_store(*node, body);
-        if nodes.iter().any(at_once) {
-            self.keep_what_came_before(body, &nodes, cx);
-            self.keep_owed(body, &nodes, cx);
+        let until = cx.now + PATIENCE;
+        let awaited = Awaited { until, body, nodes };
+        if !awaited.nodes.iter().any(at_once) {
+            self.deliveries.awaited.push_back(awaited);
+        } else if self.must_hold_back(&awaited) {
+            self.hold_back(awaited);
         } else {
-            let until = cx.now + PATIENCE;
-            self.deliveries
-                .awaited
-                .push_back(Awaited { until, body, nodes });
+            self.keep_what_came_before(body, &awaited.nodes, cx);
+            self.keep_owed(body, &awaited.nodes, cx);
+        }
+    }
+
+    /// Notes whether the store has room. Without it nothing new goes there, and the broker is not told
+    /// that what nodes with `CleanSession` 0 do not take has arrived: it keeps that.
+    pub fn handle_full(&mut self, is_full: bool, cx: &mut Context<'_>) {
+        self.deliveries.store_full = is_full;
+        if is_full {
+            return;
+        }
+        let mut held_back = std::mem::take(&mut self.deliveries.held_back);
+        held_back.sort_unstable_by_key(|awaited| awaited.body.serial());
+        for Awaited { body, nodes, .. } in held_back {
+            if self.bodies.is_awaited(body) {
+                self.keep_what_came_before(body, &nodes, cx);
+                self.keep_owed(body, &nodes, cx);
+            }
+        }
+    }
+
+    fn must_hold_back(&self, awaited: &Awaited) -> bool {
+        let Awaited { body, nodes, .. } = awaited;
+        self.deliveries.store_full && nodes.iter().any(|node| self.owes(*node, *body))
+    }
+
+    fn hold_back(&mut self, awaited: Awaited) {
+        let (deliveries, bodies) = (&mut self.deliveries, &self.bodies);
+        let held_back = &mut deliveries.held_back;
+        held_back.push(awaited);
+        if held_back.len() > deliveries.sweep_at {
+            held_back.retain(|awaited| bodies.is_awaited(awaited.body));
+            deliveries.sweep_at = 2 * held_back.len() + SWEEP_MIN;
         }
     }
 
@@ -237,10 +278,14 @@ impl Shared {
     pub(super) fn keep_what_takes_long(&mut self, cx: &mut Context<'_>) {
         while let Some(awaited) = self.deliveries.awaited.front()
             && (awaited.until <= cx.now || !self.bodies.is_awaited(awaited.body))
+            && let Some(awaited) = self.deliveries.awaited.pop_front()
         {
-            if let Some(awaited) = self.deliveries.awaited.pop_front()
-                && self.bodies.is_awaited(awaited.body)
-            {
+            if !self.bodies.is_awaited(awaited.body) {
+                continue;
+            }
+            if self.must_hold_back(&awaited) {
+                self.hold_back(awaited);
+            } else {
                 self.keep_owed(awaited.body, &awaited.nodes, cx);
             }
         }

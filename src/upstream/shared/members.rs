@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) handed: usize,
     /// The session has no room: nothing more until it says so.
     pub(super) blocked: bool,
+    /// It was said that messages for it are dropped.
+    pub(super) overflows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,7 @@ impl Members {
                 last_owed: 0,
                 handed: 0,
                 blocked: false,
+                overflows: false,
             })
         })
     }

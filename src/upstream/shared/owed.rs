@@ -94,6 +94,13 @@ enum Written {
     Released(usize, Delivery),
 }
 
+impl BodyId {
+    /// Returns a number that is higher the later the message came.
+    pub(super) fn serial(self) -> u64 {
+        self.1
+    }
+}
+
 impl Bodies {
     /// Enters a message that is being handed out.
     pub(super) fn insert(&mut self, link: usize, inbound: &Inbound) -> BodyId {
@@ -190,10 +197,14 @@ impl Shared {
         }
         if member.owed.len() >= OWED_MAX || full && !member.is_here() {
             cx.stats.drops[Drop::Backlog] += 1;
-            tracing::debug!(
-                node = &*member.client_id,
-                "owed too much, a message is dropped"
-            );
+            if !std::mem::replace(&mut member.overflows, true) {
+                tracing::warn!(
+                    node = &*member.client_id,
+                    owed = member.owed.len(),
+                    "{}: owed too much; more is dropped until it takes what there is",
+                    member.client_id
+                );
+            }
             return;
         }
         let stored_first = qos == QoS::ExactlyOnce && !member.clean_session && cx.keeps;
@@ -319,6 +330,7 @@ impl Shared {
             if owed.step == Step::Handed {
                 member.handed -= 1;
             }
+            member.overflows &= !member.owed.is_empty();
             let client_id = member.client_id.clone();
             self.drop_owed(&client_id, &owed, cx);
         }
@@ -386,11 +398,12 @@ impl Shared {
     /// Puts a message into the store for everybody who has not acknowledged it; then the broker need not
     /// keep it.
     pub(super) fn keep_owed(&mut self, id: BodyId, nodes: &[NodeKey], cx: &mut Context<'_>) {
+        let survives = cx.keeps && nodes.iter().any(|node| self.owes(*node, id));
         let Some(body) = self.bodies.get_mut(id) else {
             return;
         };
-        if !cx.keeps {
-            // Nothing survives a restart then, at the broker neither.
+        if !survives {
+            // A restart ends the sessions of all who are owed it.
             body.in_store = InStore::No;
             if let Some((link, delivery)) = body.origin.take() {
                 self.ask(link, Request::Acknowledge(delivery), cx);
