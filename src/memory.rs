@@ -18,6 +18,14 @@ impl<T> Default for Seldom<T> {
 }
 
 impl<T: Default> Seldom<T> {
+    pub(crate) fn new(part: T) -> Self {
+        Self(Some(Box::new(part)))
+    }
+
+    pub(crate) fn into_part(self) -> T {
+        self.0.map_or_else(T::default, |part| *part)
+    }
+
     pub(crate) fn get(&self) -> Option<&T> {
         self.0.as_deref()
     }

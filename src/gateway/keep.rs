@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::nodes::Nodes;
 use super::{Core, Output};
+use crate::memory::Seldom;
 use crate::session::{Promise, Session};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::outbox::Asker;
@@ -15,9 +16,12 @@ use crate::upstream::outbox::Asker;
 /// What the key of a session begins with; its client id follows.
 const SESSION: &[u8] = b"session/";
 
-/// What the store has of a session.
+/// What the store has of a session; most have nothing there.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct Kept(Seldom<InStore>);
+
+#[derive(Debug, Default)]
+struct InStore {
     /// That of the snapshot it was given; `None` when it has none.
     revision: Option<u64>,
     /// How often it was given something, and how much of that is safe.
@@ -30,10 +34,14 @@ pub(super) struct Kept {
 impl Kept {
     /// The store has this session from before a restart.
     pub(super) fn restored(session: &Session) -> Self {
-        Self {
-            revision: Some(session.revision()),
-            ..Self::default()
-        }
+        let mut kept = Self::default();
+        kept.0.get_or_make().revision = Some(session.revision());
+        kept
+    }
+
+    fn promised(&self) -> Promise {
+        let stored = self.0.get();
+        stored.map_or_else(Promise::default, |stored| stored.promised)
     }
 }
 
@@ -74,10 +82,11 @@ impl Core {
         if !session.is_persistent() {
             return self.drop_kept(session, kept);
         }
+        let stored = kept.0.get_or_make();
         let now = Some(session.revision());
-        if kept.revision != now {
-            kept.revision = now;
-            kept.writes = kept.writes.wrapping_add(1);
+        if stored.revision != now {
+            stored.revision = now;
+            stored.writes = stored.writes.wrapping_add(1);
             let (key, value) = (key(session.client_id()), session.snapshot());
             self.outputs
                 .push_back(Output::Store(Op::Put { key, value }));
@@ -86,8 +95,10 @@ impl Core {
 
     /// Forgets a session that is no more.
     pub(super) fn drop_kept(&mut self, session: &Session, kept: &mut Kept) {
-        if kept.revision.take().is_some() {
-            kept.writes = kept.writes.wrapping_add(1);
+        if let Some(stored) = kept.0.get_mut()
+            && stored.revision.take().is_some()
+        {
+            stored.writes = stored.writes.wrapping_add(1);
             let key = key(session.client_id());
             self.outputs.push_back(Output::Store(Op::Delete { key }));
         }
@@ -102,11 +113,14 @@ impl Nodes {
             return;
         };
         let promise = node.session.promised();
-        if std::mem::replace(&mut node.stored.promised, promise) == promise {
+        if node.stored.promised() == promise {
             return;
         }
-        let (asker, writes) = (node.asker(key), node.stored.writes);
-        if node.stored.safe == writes {
+        let stored = node.stored.0.get_or_make();
+        stored.promised = promise;
+        let (safe, writes) = (stored.safe, stored.writes);
+        let asker = node.asker(key);
+        if safe == writes {
             return self.answer_kept(now, key, promise, core);
         }
         let ticket = self.commits.next_ticket();
@@ -126,7 +140,7 @@ impl Nodes {
             if let Some(node) = self.get_mut(key)
                 && Arc::ptr_eq(node.session.client_id(), &commit.asker.client_id)
             {
-                node.stored.safe = commit.writes;
+                node.stored.0.get_or_make().safe = commit.writes;
                 self.answer_kept(now, key, commit.promise, core);
             }
         }

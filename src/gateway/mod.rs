@@ -437,6 +437,6 @@ fn unwrap(from: &mut Peer, message: &Message<'_>, link: &LinkSettings) -> bool {
     let Some(encapsulation) = message.encapsulation else {
         return true;
     };
-    from.node = Some(NodeId::from_slice(encapsulation.node_id));
+    from.node = Some(NodeId::from(encapsulation.node_id));
     from.address.is_in(&link.forwarders)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -34,7 +35,7 @@ pub enum Address {
 }
 
 /// `WirelessNodeId`: 0 to 252 octets that only the forwarder interprets.
-pub type NodeId = SmallVec<[u8; 8]>;
+pub type NodeId = Arc<[u8]>;
 
 /// How to answer: where the link took the datagram in. Not part of a node's identity; the latest
 /// one wins. Only the link interprets it.

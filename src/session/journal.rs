@@ -1,14 +1,15 @@
 //! What is remembered of a node for people who ask: packets by type, repetitions, the last troubles.
 //!
-//! Nothing here changes what a session does. It is small: a counter a packet type that occurred, and
-//! names cut short in a ring of [`TROUBLES`] troubles.
+//! Nothing here changes what a session does. It is small: a counter a packet type, and names cut short
+//! in a ring of [`TROUBLES`] troubles.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::memory::grow_gently;
+use super::counts::{Count, Counts, Direction};
+use crate::memory::Seldom;
 use crate::stats::Drop;
 use crate::upstream::Refusal;
 use crate::wire::{MessageType, ReturnCode, Topic};
@@ -21,20 +22,11 @@ const NAME_KEPT: usize = 100;
 /// The records of one node.
 #[derive(Debug, Default)]
 pub struct Journal {
-    counts: Vec<Count>,
-    /// Datagrams the gateway repeated to the node.
-    pub retries: u32,
-    /// Requests the node repeated.
-    pub duplicates: u32,
-    /// Requests of the node that were answered with a rejection.
-    pub rejections: u32,
-    /// Troubles noted since the session began, those no longer kept included.
-    pub noted: u32,
+    counts: Counts,
     /// How the last message was heard.
     pub signal: Option<Signal>,
-    /// Boxed: most nodes have none.
-    troubles: Option<Box<Troubles>>,
-    last_message: Option<(Instant, Arc<str>)>,
+    mishaps: Seldom<Mishaps>,
+    last_message: Option<Box<(Instant, Arc<str>)>>,
 }
 
 /// How well a radio heard a message.
@@ -46,28 +38,24 @@ pub struct Signal {
     pub quality: Option<u8>,
 }
 
-/// The last troubles, oldest first.
 #[derive(Debug, Default)]
-struct Troubles(VecDeque<(Instant, Trouble)>);
-
-/// How often a packet type went one way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The packet type.
-    pub kind: MessageType,
-    /// Which way.
-    pub direction: Direction,
-    /// How often.
-    pub packets: u32,
+struct Mishaps {
+    tally: Tally,
+    /// The last ones, oldest first.
+    troubles: VecDeque<(Instant, Trouble)>,
 }
 
-/// Which way a packet goes, seen from the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the node.
-    In,
-    /// To the node.
-    Out,
+/// How often something did not go as it should, since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Datagrams the gateway repeated to the node.
+    pub retries: u32,
+    /// Requests the node repeated.
+    pub duplicates: u32,
+    /// Requests of the node that were answered with a rejection.
+    pub rejections: u32,
+    /// Troubles noted, those no longer kept included.
+    pub noted: u32,
 }
 
 /// Something that did not work, in the words of [`Display`](fmt::Display).
@@ -130,41 +118,48 @@ impl Name {
 impl Journal {
     /// Counts a packet.
     pub fn count(&mut self, kind: MessageType, direction: Direction) {
-        let known = self
-            .counts
-            .iter_mut()
-            .find(|count| count.kind == kind && count.direction == direction);
-        match known {
-            Some(count) => count.packets = count.packets.saturating_add(1),
-            None => {
-                grow_gently(&mut self.counts);
-                self.counts.push(Count {
-                    kind,
-                    direction,
-                    packets: 1,
-                });
-            }
+        self.counts.add(kind, direction);
+    }
+
+    /// Adds to the tally; troubles are counted when they are noted.
+    pub fn tally_up(&mut self, retries: u32, duplicates: u32, rejections: u32) {
+        if (retries, duplicates, rejections) == (0, 0, 0) {
+            return;
         }
+        let tally = &mut self.mishaps.get_or_make().tally;
+        tally.retries += retries;
+        tally.duplicates += duplicates;
+        tally.rejections += rejections;
+    }
+
+    /// Returns how often something did not go as it should.
+    pub fn tally(&self) -> Tally {
+        let mishaps = self.mishaps.get();
+        mishaps.map_or_else(Tally::default, |mishaps| mishaps.tally)
     }
 
     /// Remembers a trouble, and forgets the oldest beyond [`TROUBLES`].
     pub fn note(&mut self, now: Instant, trouble: Trouble) {
-        let Troubles(troubles) = &mut **self.troubles.get_or_insert_default();
+        let Mishaps { tally, troubles } = self.mishaps.get_or_make();
         if troubles.len() >= TROUBLES {
             troubles.pop_front();
         }
         troubles.push_back((now, trouble));
-        self.noted = self.noted.saturating_add(1);
+        tally.noted = tally.noted.saturating_add(1);
     }
 
     /// Remembers that a message for the node arrived.
     pub(super) fn arrived(&mut self, now: Instant, topic: &Arc<str>) {
-        self.last_message = Some((now, topic.clone()));
+        let message = (now, topic.clone());
+        match &mut self.last_message {
+            Some(last) => **last = message,
+            None => self.last_message = Some(Box::new(message)),
+        }
     }
 
     /// Returns the counters of the types that occurred.
-    pub fn counts(&self) -> &[Count] {
-        &self.counts
+    pub fn counts(&self) -> impl Iterator<Item = Count> {
+        self.counts.iter()
     }
 
     /// Returns the packets that went one way.
@@ -178,12 +173,13 @@ impl Journal {
 
     /// Returns the last troubles, oldest first.
     pub fn troubles(&self) -> impl DoubleEndedIterator<Item = &(Instant, Trouble)> {
-        self.troubles.iter().flat_map(|troubles| troubles.0.iter())
+        let mishaps = self.mishaps.get().into_iter();
+        mishaps.flat_map(|mishaps| mishaps.troubles.iter())
     }
 
     /// Returns when the broker last had a message for the node, and its topic.
     pub fn last_message(&self) -> Option<&(Instant, Arc<str>)> {
-        self.last_message.as_ref()
+        self.last_message.as_deref()
     }
 }
 

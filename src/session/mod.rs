@@ -8,6 +8,7 @@
 
 mod connect;
 mod context;
+mod counts;
 mod downlink;
 mod journal;
 mod promise;
@@ -21,6 +22,8 @@ mod will;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
 
 use self::connect::{Answered, Connecting};
 use self::downlink::Downlink;
@@ -36,7 +39,8 @@ use crate::wire::{Packet, QoS, TopicId};
 
 pub use connect::ConnectContent;
 pub use context::{Context, QueueBudget};
-pub use journal::{Count, Direction, Journal, Name, Signal, TROUBLES, Trouble};
+pub use counts::{Count, Direction};
+pub use journal::{Journal, Name, Signal, TROUBLES, Tally, Trouble};
 pub use promise::{Keeping, Promise};
 pub use view::{
     ExchangeView, QueuedView, SessionView, SubscriptionView, TopicView, UplinkView, WaitsFor,
@@ -63,7 +67,7 @@ pub struct Session {
     /// Pre-defined ids the node used, with their names (I-10).
     predefined: Seldom<Vec<(TopicId, Arc<str>)>>,
     uses_short_names: bool,
-    subscriptions: Vec<Subscription>,
+    subscriptions: SmallVec<[Subscription; 1]>,
     requests: SubscriptionRequests,
     uplink: Uplink,
     downlink: Downlink,
@@ -160,7 +164,7 @@ impl Session {
             registry: Registry::default(),
             predefined: Seldom::default(),
             uses_short_names: false,
-            subscriptions: Vec::new(),
+            subscriptions: SmallVec::new(),
             requests: SubscriptionRequests::default(),
             uplink: Uplink::default(),
             downlink: Downlink::default(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::topic::short_name;
 use super::{Context, Promise, Session, SubscriptionView, Trouble};
-use crate::memory::{Seldom, grow_gently};
+use crate::memory::Seldom;
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -334,10 +334,7 @@ impl Session {
             .find(|known| known.filter == filter)
         {
             Some(known) => (known.by, known.qos) = (by, qos),
-            None => {
-                grow_gently(&mut self.subscriptions);
-                self.subscriptions.push(Subscription { filter, by, qos });
-            }
+            None => self.subscriptions.push(Subscription { filter, by, qos }),
         }
     }
 

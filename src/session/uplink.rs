@@ -24,7 +24,7 @@ const REJECTED_MAX: usize = 8;
 /// The node's QoS 1 and 2 messages: under way, and lately finished (I-22).
 #[derive(Debug, Default)]
 pub(super) struct Uplink {
-    exchanges: Vec<Exchange>,
+    exchanges: Seldom<Vec<Exchange>>,
     /// QoS 0 topics lately rejected, the latest last.
     rejected: Seldom<Vec<(TopicId, Instant)>>,
 }
@@ -84,10 +84,8 @@ impl Uplink {
 
     fn push(&mut self, exchange: Exchange, window: usize) {
         let finished = self.exchanges.len() - self.under_way();
-        if finished >= window
-            && let Some(oldest) = self.exchanges.iter().position(Exchange::is_done)
-        {
-            self.exchanges.remove(oldest);
+        if finished >= window {
+            self.exchanges.take(Exchange::is_done);
         }
         self.exchanges.push(exchange);
     }

@@ -4,8 +4,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 
-use crate::memory::grow_gently;
 use crate::wire::TopicId;
 
 /// Usable normal ids lie between these two [S 5.3.11].
@@ -31,7 +31,7 @@ pub enum Registration {
 #[derive(Debug)]
 pub struct Registry {
     /// In the order of assignment, which is ascending by distance from `start`.
-    entries: Vec<Entry>,
+    entries: SmallVec<[Entry; 1]>,
     start: u16,
     next: u16,
 }
@@ -60,7 +60,7 @@ impl Registry {
     pub fn starting_at(start: u16) -> Self {
         let start = start.clamp(FIRST, LAST);
         Self {
-            entries: Vec::new(),
+            entries: SmallVec::new(),
             start,
             next: start,
         }
@@ -99,7 +99,6 @@ impl Registry {
             return Err(RegistryFull);
         }
         let id = self.free_id(reserved)?;
-        grow_gently(&mut self.entries);
         self.entries.push(Entry {
             id,
             registration: new,
@@ -122,7 +121,6 @@ impl Registry {
             return Err(RegistryFull);
         }
         self.next = following(id.0);
-        grow_gently(&mut self.entries);
         self.entries.push(Entry {
             id,
             registration: Registration::Unconfirmed,

@@ -50,6 +50,17 @@ impl MessageType {
     /// Every type lies below this index.
     pub const COUNT: usize = WILLMSGRESP as usize + 1;
 
+    pub(crate) const CONNECT: Self = Self(CONNECT);
+    pub(crate) const CONNACK: Self = Self(CONNACK);
+    pub(crate) const REGISTER: Self = Self(REGISTER);
+    pub(crate) const REGACK: Self = Self(REGACK);
+    pub(crate) const PUBLISH: Self = Self(PUBLISH);
+    pub(crate) const PUBACK: Self = Self(PUBACK);
+    pub(crate) const SUBSCRIBE: Self = Self(SUBSCRIBE);
+    pub(crate) const SUBACK: Self = Self(SUBACK);
+    pub(crate) const PINGREQ: Self = Self(PINGREQ);
+    pub(crate) const PINGRESP: Self = Self(PINGRESP);
+
     /// Reads the type of a valid datagram, that of the packet inside an encapsulation; `None` when
     /// there is none.
     pub fn peek(datagram: &[u8]) -> Option<Self> {

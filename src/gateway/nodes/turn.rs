@@ -315,16 +315,18 @@ impl Node {
 
     /// Takes over into the journal what the session added to the counters of all nodes.
     fn credit(&mut self, now: Instant, before: &Before, core: &mut Core) {
-        let journal = &mut self.journal;
         let added = |after: u64, before: u64| (after - before) as u32;
         let stats = &core.stats;
-        journal.retries += added(stats.retransmissions, before.retransmissions);
-        journal.duplicates += added(stats.duplicates, before.duplicates);
-        journal.rejections += added(stats.rejections, before.rejections);
-        if journal.noted == before.noted {
+        self.journal.tally_up(
+            added(stats.retransmissions, before.retransmissions),
+            added(stats.duplicates, before.duplicates),
+            added(stats.rejections, before.rejections),
+        );
+        let noted = self.journal.tally().noted;
+        if noted == before.noted {
             return;
         }
-        let fresh = (journal.noted - before.noted) as usize;
+        let fresh = (noted - before.noted) as usize;
         self.tell_troubles(fresh);
         if !core.traces(Interest::States) {
             return;
@@ -344,7 +346,7 @@ impl Node {
             .map(|(_, trouble)| trouble)
             .collect();
         let client_id = &**self.session.client_id();
-        if self.journal.noted as usize > TROUBLES {
+        if self.journal.tally().noted as usize > TROUBLES {
             return;
         }
         for (index, trouble) in troubles.iter().enumerate().rev().take(fresh).rev() {
@@ -383,7 +385,7 @@ impl Before {
             retransmissions: stats.retransmissions,
             duplicates: stats.duplicates,
             rejections: stats.rejections,
-            noted: journal.noted,
+            noted: journal.tally().noted,
         }
     }
 }

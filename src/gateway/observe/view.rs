@@ -100,13 +100,14 @@ impl Node {
         NodeView {
             summary: self.summary(),
             session: self.session.view(&core.settings.session, LIST_MAX),
-            counts: self.journal.counts().to_vec(),
+            counts: self.journal.counts().collect(),
             troubles: self.journal.troubles().cloned().collect(),
             last_message: self.journal.last_message().cloned(),
         }
     }
 
     pub(super) fn summary(&self) -> NodeSummary {
+        let tally = self.journal.tally();
         NodeSummary {
             client_id: self.session.client_id().clone(),
             status: self.session.status(),
@@ -120,9 +121,9 @@ impl Node {
             queued: self.session.queued(),
             received: self.journal.packets(Direction::In),
             sent: self.journal.packets(Direction::Out),
-            retries: self.journal.retries,
-            duplicates: self.journal.duplicates,
-            rejections: self.journal.rejections,
+            retries: tally.retries,
+            duplicates: tally.duplicates,
+            rejections: tally.rejections,
             signal: self.journal.signal,
             broker: match &self.connection {
                 Some(connection) => connection.is_up(),

@@ -6,19 +6,20 @@ use rumqttc::mqttbytes::v4::{
 
 use super::incoming::{Arrival, ReleaseArrival};
 use super::outgoing::Received;
-use super::stream::{Frame, Garbage};
+use super::stream::{Frame, Garbage, Stream};
 use super::trouble::Loss;
 use super::{Connection, Context, Phase, from_mqtt};
+use crate::memory::Seldom;
 use crate::stats::Drop;
 use crate::upstream::{Event, Inbound, UplinkStage};
 
 impl Connection {
-    pub(super) fn handle_stream(&mut self, cx: &mut Context<'_>) {
-        if self.is_up() {
-            cx.trouble.heard(cx.now.duration_since(self.up_since));
+    pub(super) fn handle_stream(&mut self, mut stream: Stream, cx: &mut Context<'_>) {
+        if let Phase::Up { since, .. } = self.phase {
+            cx.trouble.heard(cx.now.duration_since(since));
         }
         loop {
-            match self.stream.next(cx.settings.max_packet) {
+            match stream.next(cx.settings.max_packet) {
                 Ok(Some(frame)) => {
                     if self.handle_frame(frame, cx).is_err() {
                         self.abort(cx);
@@ -26,7 +27,7 @@ impl Connection {
                         return;
                     }
                 }
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(Garbage) => {
                     self.abort(cx);
                     self.lost(Loss::Nonsense, cx);
@@ -36,6 +37,9 @@ impl Connection {
             if matches!(self.phase, Phase::Idle | Phase::BackingOff { .. }) {
                 return;
             }
+        }
+        if !stream.is_blank() {
+            self.partial = Seldom::new(stream);
         }
     }
 
@@ -110,7 +114,11 @@ impl Connection {
                     cx.events.push(Event::Unsubscribed { id });
                 }
             }
-            (Packet::PingResp, _) => self.ping_sent = None,
+            (Packet::PingResp, _) => {
+                if let Phase::Up { ping_sent, .. } = &mut self.phase {
+                    *ping_sent = None;
+                }
+            }
             (
                 Packet::ConnAck(_)
                 | Packet::Connect(_)

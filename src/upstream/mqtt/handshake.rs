@@ -7,6 +7,7 @@ use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Logi
 use super::outgoing::Resend;
 use super::trouble::Loss;
 use super::{Connection, Context, Phase, to_mqtt};
+use crate::memory::Seldom;
 use crate::stats::Drop;
 use crate::upstream::{ConnId, ConnectOptions, Event, Refusal, SocketRequest};
 
@@ -42,7 +43,7 @@ impl Connection {
 
     fn restart(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::Up { conn } | Phase::Handshake { conn, .. } => {
+            Phase::Up { conn, .. } | Phase::Handshake { conn, .. } => {
                 self.send(&Packet::Disconnect, cx);
                 self.phase = Phase::Leaving {
                     conn,
@@ -59,9 +60,8 @@ impl Connection {
     }
 
     pub(super) fn open(&mut self, cx: &mut Context<'_>) {
-        self.stream.clear();
+        self.partial = Seldom::default();
         self.congested = false;
-        self.ping_sent = None;
         self.attempts += 1;
         *cx.serial = cx.serial.wrapping_add(1);
         let conn = ConnId(u64::from(self.slot) << 32 | u64::from(*cx.serial));
@@ -121,11 +121,14 @@ impl Connection {
     }
 
     fn accept(&mut self, session_present: bool, conn: ConnId, cx: &mut Context<'_>) {
-        self.phase = Phase::Up { conn };
+        self.phase = Phase::Up {
+            conn,
+            since: cx.now,
+            ping_sent: None,
+        };
         self.accepted = true;
         self.known = true;
         self.give_up = None;
-        self.up_since = cx.now;
         cx.trouble.accepted();
         if session_present {
             self.incoming.resumed();
@@ -148,8 +151,8 @@ impl Connection {
         if let Phase::Handshake { .. } = self.phase {
             cx.trouble.not_accepted(cx.now, client_id, loss);
         }
-        if self.is_up() {
-            let after = cx.now.duration_since(self.up_since);
+        if let Phase::Up { since, .. } = self.phase {
+            let after = cx.now.duration_since(since);
             cx.trouble.ended(cx.now, after, client_id, loss);
             self.give_up_after(cx.settings.grace, cx);
             if after >= STABLE {
@@ -161,7 +164,7 @@ impl Connection {
         }
         let until = cx.now + self.backoff(cx);
         self.phase = Phase::BackingOff { until };
-        self.stream.clear();
+        self.partial = Seldom::default();
     }
 
     /// Accepts the node in the broker's place, as it was accepted before.
@@ -185,7 +188,9 @@ impl Connection {
     /// Ends the connection after what is queued on it.
     pub(super) fn close(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::Handshake { conn, .. } | Phase::Up { conn } | Phase::Leaving { conn, .. } => {
+            Phase::Handshake { conn, .. }
+            | Phase::Up { conn, .. }
+            | Phase::Leaving { conn, .. } => {
                 cx.sockets.push(SocketRequest::Finish(conn));
             }
             Phase::Opening { .. } => self.abort(cx),
@@ -193,7 +198,7 @@ impl Connection {
         }
         cx.stats.drops[Drop::Upstream] += self.outgoing.drop_qos0();
         self.phase = Phase::Idle;
-        self.stream.clear();
+        self.partial = Seldom::default();
     }
 
     pub(super) fn abort(&mut self, cx: &mut Context<'_>) {

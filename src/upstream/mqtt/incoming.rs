@@ -10,12 +10,18 @@ use crate::wire::QoS;
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     epoch: u32,
+    open: Seldom<Open>,
+}
+
+/// What the broker has not forgotten.
+#[derive(Debug, Default)]
+struct Open {
     /// With the session, not acknowledged yet.
-    held: Seldom<Vec<Held>>,
+    held: Vec<Held>,
     /// QoS 2: acknowledged, not completed.
-    recorded: Seldom<Vec<Recorded>>,
+    recorded: Vec<Recorded>,
     /// Acknowledged by the node before the broker repeated it on the present connection.
-    settled: Seldom<Vec<(u16, Settled)>>,
+    settled: Vec<(u16, Settled)>,
 }
 
 /// A message the session has.
@@ -80,9 +86,28 @@ pub(super) enum ReleaseArrival {
     Settled,
 }
 
+impl Open {
+    fn len(&self) -> usize {
+        self.held.len() + self.recorded.len() + self.settled.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// On a new connection the broker releases again what it released.
+    fn ask_again(&mut self) {
+        for recorded in &mut self.recorded {
+            if recorded.release == Releasing::AskedNode {
+                recorded.release = Releasing::Awaited;
+            }
+        }
+    }
+}
+
 impl Incoming {
     pub(super) fn len(&self) -> usize {
-        self.held.len() + self.recorded.len() + self.settled.len()
+        self.open.get().map_or(0, Open::len)
     }
 
     /// The broker has a new session: whatever it wanted acknowledged is void.
@@ -95,27 +120,33 @@ impl Incoming {
 
     /// The session has let go of everything it held: what the broker repeats is new to it again.
     pub(super) fn let_go(&mut self) {
-        self.held.clear();
-        self.ask_again();
+        if let Some(open) = self.open.get_mut() {
+            open.held.clear();
+            open.ask_again();
+        }
+        self.open.drop_if(Open::is_empty);
     }
 
     /// A new connection carries the session: the broker will repeat what it was not told.
     pub(super) fn resumed(&mut self) {
-        for held in self.held.iter_mut() {
-            held.current = false;
+        if let Some(open) = self.open.get_mut() {
+            for held in &mut open.held {
+                held.current = false;
+            }
+            open.ask_again();
         }
-        self.ask_again();
     }
 
     pub(super) fn arrived(&mut self, packet_id: u16, qos: QoS, dup: bool) -> Arrival {
         if qos == QoS::AtMostOnce {
             return Arrival::New(None);
         }
-        if let Some(held) = self
-            .held
-            .iter_mut()
-            .find(|held| held.packet_id == packet_id)
-        {
+        let mut held = self
+            .open
+            .get_mut()
+            .into_iter()
+            .flat_map(|open| &mut open.held);
+        if let Some(held) = held.find(|held| held.packet_id == packet_id) {
             held.current = true;
             return Arrival::Held;
         }
@@ -135,7 +166,7 @@ impl Incoming {
             }
             Some(Settled::Acknowledged(_) | Settled::Discarded(_) | Settled::Completed) | None => {}
         }
-        self.held.push(Held {
+        self.open.get_or_make().held.push(Held {
             packet_id,
             qos,
             current: true,
@@ -150,7 +181,10 @@ impl Incoming {
             return Some(self.answer(held.packet_id, held.qos, Releasing::Awaited));
         }
         let settled = Settled::Acknowledged(held.qos);
-        self.settled.push((held.packet_id, settled));
+        self.open
+            .get_or_make()
+            .settled
+            .push((held.packet_id, settled));
         None
     }
 
@@ -161,7 +195,10 @@ impl Incoming {
             return Some(self.answer(held.packet_id, held.qos, Releasing::WithoutNode));
         }
         let settled = Settled::Discarded(held.qos);
-        self.settled.push((held.packet_id, settled));
+        self.open
+            .get_or_make()
+            .settled
+            .push((held.packet_id, settled));
         None
     }
 
@@ -172,7 +209,7 @@ impl Incoming {
 
     /// Notes that a QoS 2 message was taken before a restart: if the broker repeats it, it is no new one.
     pub(super) fn restore(&mut self, packet_id: u16) {
-        self.recorded.push(Recorded {
+        self.open.get_or_make().recorded.push(Recorded {
             packet_id,
             release: Releasing::Awaited,
             restored: true,
@@ -194,7 +231,7 @@ impl Incoming {
             return ReleaseArrival::Settled;
         }
         let Some(recorded) = self.record(packet_id) else {
-            self.recorded.push(Recorded {
+            self.open.get_or_make().recorded.push(Recorded {
                 packet_id,
                 release: Releasing::AskedNode,
                 restored: false,
@@ -225,16 +262,11 @@ impl Incoming {
         if up && asked {
             return Some(Packet::PubComp(PubComp::new(packet_id)));
         }
-        self.settled.push((packet_id, Settled::Completed));
+        self.open
+            .get_or_make()
+            .settled
+            .push((packet_id, Settled::Completed));
         None
-    }
-
-    fn ask_again(&mut self) {
-        for recorded in self.recorded.iter_mut() {
-            if recorded.release == Releasing::AskedNode {
-                recorded.release = Releasing::Awaited;
-            }
-        }
     }
 
     fn delivery(&self, packet_id: u16) -> Delivery {
@@ -245,17 +277,19 @@ impl Incoming {
     }
 
     fn record(&mut self, packet_id: u16) -> Option<&mut Recorded> {
-        let mut recorded = self.recorded.iter_mut();
+        let mut recorded = self.open.get_mut()?.recorded.iter_mut();
         recorded.find(|recorded| recorded.packet_id == packet_id)
     }
 
     fn forget_record(&mut self, packet_id: u16) {
-        self.recorded
-            .retain(|recorded| recorded.packet_id != packet_id);
+        self.take_where(
+            |open| &mut open.recorded,
+            |recorded| recorded.packet_id == packet_id,
+        );
     }
 
     fn take_settled(&mut self, packet_id: u16) -> Option<Settled> {
-        let settled = self.settled.take(|&(settled, _)| settled == packet_id);
+        let settled = self.take_where(|open| &mut open.settled, |&(id, _)| id == packet_id);
         settled.map(|(_, settled)| settled)
     }
 
@@ -263,12 +297,28 @@ impl Incoming {
         if delivery.epoch != self.epoch {
             return None;
         }
-        self.held.take(|held| held.packet_id == delivery.packet_id)
+        self.take_where(
+            |open| &mut open.held,
+            |held| held.packet_id == delivery.packet_id,
+        )
+    }
+
+    /// Takes the first entry that `is` so out of one of the lists.
+    fn take_where<T>(
+        &mut self,
+        list: impl FnOnce(&mut Open) -> &mut Vec<T>,
+        is: impl FnMut(&T) -> bool,
+    ) -> Option<T> {
+        let list = list(self.open.get_mut()?);
+        let index = list.iter().position(is)?;
+        let entry = list.remove(index);
+        self.open.drop_if(Open::is_empty);
+        Some(entry)
     }
 
     fn answer(&mut self, packet_id: u16, qos: QoS, release: Releasing) -> Packet {
         if qos == QoS::ExactlyOnce {
-            self.recorded.push(Recorded {
+            self.open.get_or_make().recorded.push(Recorded {
                 packet_id,
                 release,
                 restored: false,

@@ -26,6 +26,7 @@ use super::{
     ConnId, ConnectOptions, Event, Refusal, Request, SocketEvent, SocketRequest, UplinkStage,
 };
 use crate::gateway::UpstreamSettings;
+use crate::memory::Seldom;
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::wire::QoS;
@@ -79,9 +80,8 @@ pub struct Connection {
     attempts: u32,
     congested: bool,
     last_sent: Instant,
-    ping_sent: Option<Instant>,
-    up_since: Instant,
-    stream: Stream,
+    /// What came of a packet so far.
+    partial: Seldom<Stream>,
     outgoing: Outgoing,
     incoming: Incoming,
 }
@@ -95,7 +95,11 @@ enum Phase {
     /// Waits for CONNACK.
     Handshake { conn: ConnId, until: Instant },
     /// Accepted.
-    Up { conn: ConnId },
+    Up {
+        conn: ConnId,
+        since: Instant,
+        ping_sent: Option<Instant>,
+    },
     /// Waits before the next attempt.
     BackingOff { until: Instant },
     /// DISCONNECT is sent; a new connection follows when the broker has closed this one, so that it
@@ -117,9 +121,7 @@ impl Connection {
             attempts: 0,
             congested: false,
             last_sent: now,
-            ping_sent: None,
-            up_since: now,
-            stream: Stream::default(),
+            partial: Seldom::default(),
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
         }
@@ -178,7 +180,7 @@ impl Connection {
             | Phase::Handshake { until, .. }
             | Phase::Leaving { until, .. }
             | Phase::BackingOff { until } => until,
-            Phase::Up { .. } => return Some(self.ping_due(settings)),
+            Phase::Up { ping_sent, .. } => return Some(self.ping_due(ping_sent, settings)),
         };
         Some(self.give_up.map_or(due, |give_up| give_up.min(due)))
     }
@@ -284,8 +286,9 @@ impl Connection {
             (SocketEvent::Received(conn, octets), phase)
                 if phase.conn() == Some(conn) && !matches!(phase, Phase::Leaving { .. }) =>
             {
-                self.stream.push(octets);
-                self.handle_stream(cx);
+                let mut stream = std::mem::take(&mut self.partial).into_part();
+                stream.push(octets);
+                self.handle_stream(stream, cx);
             }
             (SocketEvent::Congested(conn, congested), phase) if phase.conn() == Some(conn) => {
                 self.congested = congested;
@@ -334,13 +337,21 @@ impl Connection {
                 self.abort(cx);
                 self.open(cx);
             }
-            Phase::Up { .. } if self.ping_due(cx.settings) <= cx.now => {
-                if self.ping_sent.is_some() {
+            Phase::Up {
+                conn,
+                since,
+                ping_sent,
+            } if self.ping_due(ping_sent, cx.settings) <= cx.now => {
+                if ping_sent.is_some() {
                     self.abort(cx);
                     self.lost(Loss::Silence, cx);
                 } else {
                     self.send(&Packet::PingReq, cx);
-                    self.ping_sent = Some(cx.now);
+                    self.phase = Phase::Up {
+                        conn,
+                        since,
+                        ping_sent: Some(cx.now),
+                    };
                 }
             }
             Phase::Opening { .. }
@@ -397,8 +408,8 @@ impl Connection {
         }
     }
 
-    fn ping_due(&self, settings: &UpstreamSettings) -> Instant {
-        match self.ping_sent {
+    fn ping_due(&self, ping_sent: Option<Instant>, settings: &UpstreamSettings) -> Instant {
+        match ping_sent {
             Some(sent) => sent + settings.connect_timeout,
             None => self.last_sent + settings.keep_alive,
         }
@@ -410,7 +421,7 @@ impl Phase {
         match self {
             Self::Opening { conn, .. }
             | Self::Handshake { conn, .. }
-            | Self::Up { conn }
+            | Self::Up { conn, .. }
             | Self::Leaving { conn, .. } => Some(conn),
             Self::Idle | Self::BackingOff { .. } => None,
         }

@@ -15,8 +15,13 @@ const OWN_IDS: u16 = 0x8000;
 /// Requests the broker has not answered, in the order they were made [MQTT 3.1.1, 4.6].
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    entries: Seldom<VecDeque<Entry>>,
+    waiting: Seldom<Waiting>,
     last_packet_id: u16,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Entry>,
     /// How many of the entries are of QoS 0, and their octets.
     qos0: usize,
     qos0_octets: usize,
@@ -25,10 +30,8 @@ pub(super) struct Outgoing {
 impl Default for Outgoing {
     fn default() -> Self {
         Self {
-            entries: Seldom::default(),
+            waiting: Seldom::default(),
             last_packet_id: OWN_IDS - 1,
-            qos0: 0,
-            qos0_octets: 0,
         }
     }
 }
@@ -107,12 +110,13 @@ pub(super) enum Resend {
 
 impl Outgoing {
     pub(super) fn len(&self) -> usize {
-        self.entries.get().map_or(0, VecDeque::len)
+        self.waiting
+            .get()
+            .map_or(0, |waiting| waiting.entries.len())
     }
 
     pub(super) fn clear(&mut self) {
-        self.entries = Seldom::default();
-        (self.qos0, self.qos0_octets) = (0, 0);
+        self.waiting = Seldom::default();
     }
 
     /// Keeps a message of QoS 0 until the connection takes it; returns how many had to go so that
@@ -123,16 +127,17 @@ impl Outgoing {
         if messages == 0 || octets > most_octets {
             return 1;
         }
+        let waiting = self.waiting.get_or_make();
         let mut dropped = 0;
-        while self.qos0 >= messages || self.qos0_octets + octets > most_octets {
-            if !self.drop_oldest_qos0() {
+        while waiting.qos0 >= messages || waiting.qos0_octets + octets > most_octets {
+            if !waiting.drop_oldest_qos0() {
                 break;
             }
             dropped += 1;
         }
-        self.qos0 += 1;
-        self.qos0_octets += octets;
-        self.entries.get_or_make().push_back(Entry {
+        waiting.qos0 += 1;
+        waiting.qos0_octets += octets;
+        waiting.entries.push_back(Entry {
             packet_id: 0,
             id: RequestId::OWN,
             sent: false,
@@ -144,26 +149,13 @@ impl Outgoing {
     /// The connection is no longer wanted; returns how many messages of QoS 0 had waited for it.
     pub(super) fn drop_qos0(&mut self) -> u64 {
         let mut dropped = 0;
-        while self.drop_oldest_qos0() {
-            dropped += 1;
+        if let Some(waiting) = self.waiting.get_mut() {
+            while waiting.drop_oldest_qos0() {
+                dropped += 1;
+            }
+            self.waiting.drop_if(Waiting::is_empty);
         }
         dropped
-    }
-
-    fn drop_oldest_qos0(&mut self) -> bool {
-        if self.qos0 == 0 {
-            return false;
-        }
-        let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
-        if let Some(Entry {
-            what: What::Once(publish),
-            ..
-        }) = self.take(is_once)
-        {
-            self.qos0 -= 1;
-            self.qos0_octets -= octets(&publish);
-        }
-        true
     }
 
     /// Remembers a QoS 1 or 2 message and returns the packet, if it is to be sent now. It is called
@@ -354,10 +346,9 @@ impl Outgoing {
                     .packet(entry.packet_id, repeated && session_present),
             );
         }
-        if self.qos0 > 0 {
-            let is_once = |entry: &Entry| matches!(entry.what, What::Once(_));
-            self.retain(|entry| !is_once(entry));
-            (self.qos0, self.qos0_octets) = (0, 0);
+        self.retain(|entry| !entry.is_once());
+        if let Some(waiting) = self.waiting.get_mut() {
+            (waiting.qos0, waiting.qos0_octets) = (0, 0);
         }
         packets
     }
@@ -375,7 +366,7 @@ impl Outgoing {
         } else {
             None
         };
-        self.entries.get_or_make().push_back(Entry {
+        self.waiting.get_or_make().entries.push_back(Entry {
             packet_id,
             id,
             sent: send,
@@ -390,26 +381,26 @@ impl Outgoing {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.get().into_iter().flatten()
+        let waiting = self.waiting.get().into_iter();
+        waiting.flat_map(|waiting| &waiting.entries)
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.get_mut().into_iter().flatten()
+        let waiting = self.waiting.get_mut().into_iter();
+        waiting.flat_map(|waiting| &mut waiting.entries)
     }
 
     /// Takes out the first entry that `is` so.
     fn take(&mut self, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let entries = self.entries.get_mut()?;
-        let index = entries.iter().position(is)?;
-        let entry = entries.remove(index);
-        self.entries.drop_if(VecDeque::is_empty);
+        let entry = self.waiting.get_mut()?.take(is);
+        self.waiting.drop_if(Waiting::is_empty);
         entry
     }
 
     fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
-        if let Some(entries) = self.entries.get_mut() {
-            entries.retain(keep);
-            self.entries.drop_if(VecDeque::is_empty);
+        if let Some(waiting) = self.waiting.get_mut() {
+            waiting.entries.retain(keep);
+            self.waiting.drop_if(Waiting::is_empty);
         }
     }
 
@@ -428,6 +419,38 @@ impl Outgoing {
     fn is_free(&self, packet_id: u16) -> bool {
         let mut entries = self.iter();
         entries.all(|entry| entry.packet_id != packet_id)
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn take(&mut self, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let index = self.entries.iter().position(is)?;
+        self.entries.remove(index)
+    }
+
+    fn drop_oldest_qos0(&mut self) -> bool {
+        if self.qos0 == 0 {
+            return false;
+        }
+        if let Some(Entry {
+            what: What::Once(publish),
+            ..
+        }) = self.take(Entry::is_once)
+        {
+            self.qos0 -= 1;
+            self.qos0_octets -= octets(&publish);
+        }
+        true
+    }
+}
+
+impl Entry {
+    fn is_once(&self) -> bool {
+        matches!(self.what, What::Once(_))
     }
 }
 

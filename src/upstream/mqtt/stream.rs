@@ -39,28 +39,16 @@ impl Stream {
     /// Returns the next packet; `None` when more octets are needed.
     pub(super) fn next(&mut self, max_packet: usize) -> Result<Option<Frame>, Garbage> {
         match Packet::read(&mut self.buffer, max_packet) {
-            Ok(packet) => {
-                self.release_if_empty();
-                Ok(Some(Frame::Packet(packet)))
-            }
-            Err(Error::InsufficientBytes(_)) => {
-                self.release_if_empty();
-                Ok(None)
-            }
+            Ok(packet) => Ok(Some(Frame::Packet(packet))),
+            Err(Error::InsufficientBytes(_)) => Ok(None),
             Err(Error::PayloadSizeLimitExceeded(_)) => self.next_oversize(),
             Err(_) => Err(Garbage),
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// An idle connection holds no buffer.
-    fn release_if_empty(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
+    /// Whether nothing of it is needed for what comes next.
+    pub(super) fn is_blank(&self) -> bool {
+        self.buffer.is_empty() && self.skip == 0
     }
 
     fn next_oversize(&mut self) -> Result<Option<Frame>, Garbage> {
@@ -78,7 +66,6 @@ impl Stream {
         let buffered = self.buffer.len().min(head.total);
         self.buffer.advance(buffered);
         self.skip = head.total - buffered;
-        self.release_if_empty();
         Ok(Some(Frame::Oversize { qos, packet_id }))
     }
 }
