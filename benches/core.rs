@@ -1,7 +1,9 @@
 //! The core alone: 50,000 nodes, mixed traffic, no sockets.
 //!
 //! Measures what the core does for one input, MQTT included, and prints the memory a connected
-//! session takes (resident set before and after).
+//! session takes (resident set before and after). `mixed` feeds one node after the other; `batches` the
+//! same traffic in batches as the daemon gets them, `ahead` with the gateway told of each before. The
+//! same with few nodes shows what of it is waiting for memory.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -19,41 +21,52 @@ use mqtt_sn_gateway::wire::{
 };
 
 const NODES: usize = 50_000;
+const FEW: usize = 100;
+/// Datagrams, or connections of the broker, the daemon has at once.
+const BATCH: usize = 64;
 const TOPIC: &str = "plant/line/temperature";
 const DATA: &[u8] = b"21.5 C";
+const MESSAGE_QOS0: &[u8] = b"\x30\x1e\x00\x16plant/line/temperature21.5 C";
+const MESSAGE_QOS1: &[u8] = b"\x32\x20\x00\x16plant/line/temperature\x00\x0721.5 C";
+/// Inputs of `mixed` traffic.
+const MIXED: u64 = 7;
 
 /// What happens to one node.
 type Kind = fn(&mut World, usize);
 
 fn core(c: &mut Criterion) {
     let before = resident();
-    let mut world = World::new();
-    for node in 0..NODES {
-        world.connect(node);
-    }
+    let mut world = World::new(NODES);
     let session = (resident() - before) / NODES;
     println!("{NODES} nodes, each with a topic and a subscription: {session} B a session");
-    let kinds: [(&str, u64, Kind); 6] = [
+    let one_by_one: [(&str, u64, Kind); 5] = [
         ("pingreq", 1, World::ping),
         ("publish_qos0_up", 1, World::publish_qos0),
         ("publish_qos1_up", 2, World::publish_qos1),
         ("publish_qos0_down", 1, World::deliver_qos0),
         ("publish_qos1_down", 2, World::deliver_qos1),
-        ("mixed", 7, World::mixed),
     ];
-    let mut group = c.benchmark_group("core");
+    let mixed: [(&str, u64, Kind); 3] = [
+        ("mixed", MIXED, World::mixed),
+        ("batches", MIXED * BATCH as u64, World::batches),
+        ("ahead", MIXED * BATCH as u64, World::batches_ahead),
+    ];
+    run(c, "core", &mut world, &one_by_one);
+    run(c, "core", &mut world, &mixed);
+    run(c, "core_few", &mut World::new(FEW), &mixed);
+}
+
+fn run(c: &mut Criterion, group: &str, world: &mut World, kinds: &[(&str, u64, Kind)]) {
+    let mut group = c.benchmark_group(group);
     group
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));
-    for (name, inputs, kind) in kinds {
-        let mut index = 0;
+    for &(name, inputs, kind) in kinds {
         group.throughput(Throughput::Elements(inputs));
         group.bench_function(name, |b| {
             b.iter(|| {
-                // A stride: neighbours in memory are not neighbours in time.
-                index = (index + 7919) % NODES;
-                world.now += Duration::from_micros(20);
-                kind(&mut world, index);
+                let node = world.next();
+                kind(world, node);
             });
         });
     }
@@ -75,25 +88,28 @@ struct World {
     mqtt_sent: bytes::Bytes,
     datagram_sent: bytes::Bytes,
     msg_id: MsgId,
+    /// The node that was last.
+    last: usize,
 }
 
 impl World {
-    fn new() -> Self {
+    /// Connects so many nodes.
+    fn new(nodes: usize) -> Self {
         let mut settings = Settings {
             links: vec![LinkSettings::udp("udp")],
             ..Settings::default()
         };
-        settings.limits.sessions = NODES;
+        settings.limits.sessions = nodes;
         #[expect(
             clippy::disallowed_methods,
             reason = "the epoch all times are counted from"
         )]
         let now = Instant::now();
         let topic = Topic::Normal(TopicId(1));
-        Self {
+        let mut world = Self {
             gateway: Gateway::new(settings, 1),
             now,
-            conns: vec![None; NODES],
+            conns: vec![None; nodes],
             ping: encoded(&Packet::PingReq { client_id: "" }),
             publish_qos0: encoded(&publish(topic, QoS::AtMostOnce, MsgId::NONE)),
             scratch: BytesMut::new(),
@@ -101,7 +117,18 @@ impl World {
             mqtt_sent: bytes::Bytes::new(),
             datagram_sent: bytes::Bytes::new(),
             msg_id: MsgId::NONE,
-        }
+            last: 0,
+        };
+        (0..nodes).for_each(|node| world.connect(node));
+        world
+    }
+
+    /// Returns the node whose turn it is, a while after the last one. By a stride: neighbours in memory
+    /// are not neighbours in time.
+    fn next(&mut self) -> usize {
+        self.now += Duration::from_micros(20);
+        self.last = (self.last + 7919) % self.conns.len();
+        self.last
     }
 
     fn connect(&mut self, node: usize) {
@@ -151,24 +178,127 @@ impl World {
     }
 
     fn publish_qos1(&mut self, node: usize) {
-        self.msg_id = self.msg_id.next();
-        let topic = Topic::Normal(TopicId(1));
-        let bytes = self.encode(&publish(topic, QoS::AtLeastOnce, self.msg_id));
+        let bytes = self.qos1();
         self.node(node, &bytes);
-        let at = 4 + TOPIC.len();
-        let answer = [0x40, 2, self.mqtt_sent[at], self.mqtt_sent[at + 1]];
+        let answer = self.broker_puback();
         self.broker(node, &answer);
     }
 
     fn deliver_qos0(&mut self, node: usize) {
-        self.broker(node, b"\x30\x1e\x00\x16plant/line/temperature21.5 C");
+        self.broker(node, MESSAGE_QOS0);
     }
 
     fn deliver_qos1(&mut self, node: usize) {
-        self.broker(
-            node,
-            b"\x32\x20\x00\x16plant/line/temperature\x00\x0721.5 C",
-        );
+        self.broker(node, MESSAGE_QOS1);
+        let bytes = self.node_puback();
+        self.node(node, &bytes);
+    }
+
+    fn mixed(&mut self, node: usize) {
+        let [second, third, fourth] = self.others(node);
+        self.ping(node);
+        self.publish_qos0(node);
+        self.publish_qos1(second);
+        self.deliver_qos0(third);
+        self.deliver_qos1(fourth);
+    }
+
+    fn batches(&mut self, node: usize) {
+        self.turns(node, false);
+    }
+
+    fn batches_ahead(&mut self, node: usize) {
+        self.turns(node, true);
+    }
+
+    /// What [`mixed`](Self::mixed) does, for a batch of nodes at once.
+    fn turns(&mut self, first: usize, ahead: bool) {
+        let mut nodes = vec![first];
+        nodes.extend((1..BATCH).map(|_| self.next()));
+        let others: Vec<_> = nodes.iter().map(|node| self.others(*node)).collect();
+        let mut datagrams = Vec::new();
+        for &node in &nodes {
+            datagrams.push((node, self.ping.clone()));
+            datagrams.push((node, self.publish_qos0.clone()));
+        }
+        self.nodes_say(&datagrams, ahead, |_| ());
+        let publish = self.qos1();
+        let publishes: Vec<_> = others
+            .iter()
+            .map(|[to, ..]| (*to, publish.clone()))
+            .collect();
+        let mut octets = self.nodes_say(&publishes, ahead, Self::broker_puback);
+        octets.extend(others.iter().map(|[_, to, _]| (*to, MESSAGE_QOS0.into())));
+        self.broker_says(&octets, ahead, |_| ());
+        let octets: Vec<_> = others
+            .iter()
+            .map(|[.., to]| (*to, MESSAGE_QOS1.into()))
+            .collect();
+        let answers = self.broker_says(&octets, ahead, Self::node_puback);
+        self.nodes_say(&answers, ahead, |_| ());
+    }
+
+    /// Feeds datagrams in batches; returns what follows from each.
+    fn nodes_say<T>(
+        &mut self,
+        datagrams: &[(usize, BytesMut)],
+        ahead: bool,
+        then: impl Fn(&mut Self) -> T,
+    ) -> Vec<(usize, T)> {
+        let mut all = Vec::with_capacity(datagrams.len());
+        for batch in datagrams.chunks(BATCH) {
+            if ahead {
+                let peers: Vec<_> = batch.iter().map(|(node, _)| peer(*node)).collect();
+                self.gateway.expect_datagrams(peers.iter());
+            }
+            for (node, bytes) in batch {
+                self.node(*node, bytes);
+                all.push((*node, then(self)));
+            }
+        }
+        all
+    }
+
+    /// Feeds octets of the broker in batches; returns what follows from each.
+    fn broker_says<T>(
+        &mut self,
+        octets: &[(usize, BytesMut)],
+        ahead: bool,
+        then: impl Fn(&mut Self) -> T,
+    ) -> Vec<(usize, T)> {
+        let mut all = Vec::with_capacity(octets.len());
+        for batch in octets.chunks(BATCH) {
+            if ahead {
+                let conns = batch.iter().filter_map(|(node, _)| self.conns[*node]);
+                self.gateway.expect_broker(conns);
+            }
+            for (node, bytes) in batch {
+                self.broker(*node, bytes);
+                all.push((*node, then(self)));
+            }
+        }
+        all
+    }
+
+    /// Returns the nodes that follow one.
+    fn others(&self, node: usize) -> [usize; 3] {
+        [1, 2, 3].map(|more| (node + more) % self.conns.len())
+    }
+
+    fn qos1(&mut self) -> BytesMut {
+        self.msg_id = self.msg_id.next();
+        let topic = Topic::Normal(TopicId(1));
+        self.encode(&publish(topic, QoS::AtLeastOnce, self.msg_id))
+    }
+
+    /// Returns the broker's answer to the PUBLISH it was sent last.
+    fn broker_puback(&mut self) -> BytesMut {
+        let at = 4 + TOPIC.len();
+        (&[0x40, 2, self.mqtt_sent[at], self.mqtt_sent[at + 1]][..]).into()
+    }
+
+    /// Returns the answer of a node to the PUBLISH it was sent last.
+    fn node_puback(&mut self) -> BytesMut {
         let sent = self.datagram_sent.clone();
         let Ok(wire::Message {
             packet: Packet::Publish(publish),
@@ -177,22 +307,11 @@ impl World {
         else {
             panic!("a PUBLISH is sent");
         };
-        let topic_id = publish.topic.octets();
-        let code = ReturnCode::Accepted;
-        let bytes = self.encode(&Packet::PubAck {
-            topic_id,
+        self.encode(&Packet::PubAck {
+            topic_id: publish.topic.octets(),
             msg_id: publish.msg_id,
-            code,
-        });
-        self.node(node, &bytes);
-    }
-
-    fn mixed(&mut self, node: usize) {
-        self.ping(node);
-        self.publish_qos0(node);
-        self.publish_qos1((node + 1) % NODES);
-        self.deliver_qos0((node + 2) % NODES);
-        self.deliver_qos1((node + 3) % NODES);
+            code: ReturnCode::Accepted,
+        })
     }
 
     fn encode(&mut self, packet: &Packet<'_>) -> BytesMut {
@@ -203,16 +322,7 @@ impl World {
     }
 
     fn node(&mut self, node: usize, bytes: &[u8]) {
-        let address = SocketAddr::from(([10, 0, 0, 1], node as u16));
-        let address = match node >> 16 {
-            0 => address,
-            more => SocketAddr::from(([10, 0, 1, more as u8], node as u16)),
-        };
-        let from = Peer {
-            link: LinkId(0),
-            address: Address::Socket(address),
-            node: None,
-        };
+        let from = peer(node);
         self.input(Input::Datagram {
             from,
             route: Route::default(),
@@ -241,6 +351,18 @@ impl World {
                 | Output::Store(_) => {}
             }
         }
+    }
+}
+
+fn peer(node: usize) -> Peer {
+    let address = match node >> 16 {
+        0 => SocketAddr::from(([10, 0, 0, 1], node as u16)),
+        more => SocketAddr::from(([10, 0, 1, more as u8], node as u16)),
+    };
+    Peer {
+        link: LinkId(0),
+        address: Address::Socket(address),
+        node: None,
     }
 }
 

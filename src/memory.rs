@@ -1,10 +1,20 @@
 //! What keeps tens of thousands of sessions small.
 
+use std::collections::VecDeque;
+
 /// Makes room for one more entry without room for others yet: most lists of a session stay short.
 pub(crate) fn grow_gently<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() && list.len() < 4 {
         list.reserve_exact(1);
     }
+}
+
+/// Appends to a queue that mostly has one entry, without room for others yet.
+pub(crate) fn queue_gently<T>(queue: &mut VecDeque<T>, entry: T) {
+    if queue.len() == queue.capacity() && queue.len() < 4 {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(entry);
 }
 
 /// A part that most nodes are without most of the time. Blank, it is a pointer and no heap.

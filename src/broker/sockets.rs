@@ -178,6 +178,11 @@ impl Sockets {
         self.connections.is_empty()
     }
 
+    /// Returns the connections that will be read next, in their order.
+    pub fn readable(&self) -> impl Iterator<Item = ConnId> {
+        self.readable.iter().copied()
+    }
+
     /// Returns the next event, reading from one connection if need be.
     pub fn poll_event(&mut self) -> Option<SocketEvent<'_>> {
         loop {

@@ -14,7 +14,7 @@ use super::LinkState;
 use crate::config::LinkConfig;
 use crate::gateway::{Address, Input, LinkEvent, LinkId, Peer, Route};
 use crate::links::serial::{Heard, Serial, SerialEvent};
-use crate::links::udp::{BindError, ReceiveBuffers, Udp};
+use crate::links::udp::{BindError, Datagram, ReceiveBuffers, Udp};
 
 /// How often a dongle is looked at when the gateway ends.
 const DONGLE_PAUSE: Duration = Duration::from_millis(10);
@@ -150,7 +150,7 @@ impl Link {
     pub(super) fn receive(
         &mut self,
         buffers: &mut ReceiveBuffers,
-        deliver: impl FnMut(Peer, Route, &[u8]),
+        deliver: impl FnOnce(Vec<Datagram<'_>>),
     ) {
         match self {
             Self::Udp(udp) => udp.receive(buffers, deliver),

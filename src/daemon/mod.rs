@@ -35,7 +35,7 @@ use crate::broker::{BrokerConfig, Sockets};
 use crate::config::Config;
 use crate::gateway::{Batch, Gateway, Input, LinkId, Output, Scope, Target, Uplink};
 use crate::links::serial::{Heard, SerialEvent};
-use crate::links::udp::{BindError, ReceiveBuffers, SOCKETS_MAX};
+use crate::links::udp::{BindError, Datagram, ReceiveBuffers, SOCKETS_MAX};
 use crate::store::{Answer, OpenError, Store};
 use link::Link;
 use pace::Pace;
@@ -44,6 +44,8 @@ use watch::Watchers;
 
 /// Events of the broker's sockets handled in one turn.
 const BROKER_BUDGET: usize = 256;
+/// Connections whose nodes are read ahead together.
+const BROKER_AHEAD: usize = 64;
 /// Answers of the store handled in one turn.
 const STORE_BUDGET: usize = 1024;
 /// How long nothing is begun when too much waits for the disk.
@@ -370,7 +372,11 @@ impl Daemon {
     }
 
     fn handle_broker(&mut self, now: Instant) {
-        for _ in 0..BROKER_BUDGET {
+        for done in 0..BROKER_BUDGET {
+            if done % BROKER_AHEAD == 0 {
+                let coming = self.broker.readable().take(BROKER_AHEAD);
+                self.gateway.expect_broker(coming);
+            }
             let Some(event) = self.broker.poll_event() else {
                 return;
             };
@@ -411,9 +417,13 @@ impl Daemon {
         self.dispatch(now);
         for _ in 0..LINK_BUDGET {
             for index in 0..self.links.len() {
-                self.links[index].receive(&mut self.buffers, |from, route, bytes| {
-                    let input = Input::Datagram { from, route, bytes };
-                    feed(&mut self.gateway, now, input, &mut self.outputs);
+                self.links[index].receive(&mut self.buffers, |batch| {
+                    let senders = batch.iter().map(|datagram| &datagram.from);
+                    self.gateway.expect_datagrams(senders);
+                    for Datagram { from, route, bytes } in batch {
+                        let input = Input::Datagram { from, route, bytes };
+                        feed(&mut self.gateway, now, input, &mut self.outputs);
+                    }
                 });
                 self.dispatch(now);
             }

@@ -25,6 +25,12 @@ impl Directory {
         found.map(|&key| key as usize)
     }
 
+    /// Returns the node that is probably bound to a peer, without looking at it.
+    pub(super) fn guess_peer(&self, peer: &Peer) -> Option<u32> {
+        let hash = self.hasher.hash_one(peer);
+        self.by_peer.iter_hash(hash).next().copied()
+    }
+
     pub(super) fn find_client(&self, client_id: &str, nodes: &Nodes) -> Option<usize> {
         let hash = self.hasher.hash_one(client_id);
         let found = self

@@ -47,7 +47,7 @@ use crate::stats::{Drop, Stats};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::mqtt::{Connection, Trouble};
 use crate::upstream::outbox::OutboxView;
-use crate::upstream::{SocketEvent, SocketRequest};
+use crate::upstream::{ConnId, SocketEvent, SocketRequest};
 use crate::wire::{self, DecodeError, Message, Packet, QoS, ReturnCode};
 
 /// What happened outside.
@@ -199,6 +199,17 @@ impl Gateway {
             self.anonymous.reachable(now, &self.core),
             &mut self.core,
         );
+    }
+
+    /// Reads ahead what datagrams of these peers will need. It changes nothing; without it each of them
+    /// waits for the memory anew.
+    pub fn expect_datagrams<'a>(&self, peers: impl Iterator<Item = &'a Peer>) {
+        self.nodes.expect_peers(peers);
+    }
+
+    /// Reads ahead what comes on these connections will need.
+    pub fn expect_broker(&self, conns: impl Iterator<Item = ConnId>) {
+        self.nodes.expect_conns(conns);
     }
 
     /// Returns the next thing to do; `None` when all is done.

@@ -1,6 +1,7 @@
 //! Who a datagram comes from: link, address, and the node behind a forwarder.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::Network;
 pub struct LinkId(pub u16);
 
 /// Transport identity of a node: two nodes never share one, and a session is bound to one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     /// The link it is heard on.
     pub link: LinkId,
@@ -69,6 +70,24 @@ impl Peer {
             (a, b) => a == b,
         };
         same_address && self.node == other.node
+    }
+}
+
+/// In one piece where it can be: every datagram is looked up by it.
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            link,
+            address,
+            node,
+        } = self;
+        match (address, node) {
+            (Address::Socket(SocketAddr::V4(address)), None) => {
+                let host = u64::from(address.ip().to_bits());
+                state.write_u64(host << 32 | u64::from(address.port()) << 16 | u64::from(link.0));
+            }
+            _ => (link, address, node).hash(state),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! `downlink` (REGISTER, PUBLISH and their repetition), `sleep`; `topic`
 //! chooses ids for names and names for ids, `promise` holds back what the store has to have first. `journal` and `view` show it to people.
 
+mod ahead;
 mod connect;
 mod context;
 mod counts;

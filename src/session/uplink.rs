@@ -72,6 +72,11 @@ impl Uplink {
         self.exchanges.len()
     }
 
+    /// Returns when the last one came.
+    pub(super) fn last_came(&self) -> Option<Instant> {
+        self.exchanges.iter().last().map(|exchange| exchange.since)
+    }
+
     /// Shows what is under way.
     pub(super) fn views(&self) -> impl Iterator<Item = UplinkView> {
         let under_way = self.exchanges.iter().filter(|exchange| !exchange.is_done());
@@ -91,10 +96,13 @@ impl Uplink {
     }
 
     fn forget_finished(&mut self, now: Instant, keep: Duration) {
-        self.exchanges.retain(|exchange| match exchange.stage {
-            Stage::Done { at } => now.duration_since(at) < keep,
-            Stage::Sent | Stage::Received | Stage::Releasing => true,
-        });
+        // A node that publishes once will again: the list stays, also without entries.
+        if let Some(exchanges) = self.exchanges.get_mut() {
+            exchanges.retain(|exchange| match exchange.stage {
+                Stage::Done { at } => now.duration_since(at) < keep,
+                Stage::Sent | Stage::Received | Stage::Releasing => true,
+            });
+        }
     }
 
     fn remove(&mut self, request: RequestId) {

@@ -34,6 +34,9 @@ impl Nodes {
 
     /// Gives sessions what the policy has for them, as much as one turn may bring.
     pub(in crate::gateway) fn tell_carried(&mut self, now: Instant, core: &mut Core) {
+        if !core.settings.upstream.uses_shared() {
+            return;
+        }
         self.shared.begin_turn(now);
         loop {
             let (shared, buffers) = (&mut self.shared, &mut self.buffers);

@@ -3,6 +3,7 @@
 //! `arrival` finds the session of a packet, by peer and by client id; `turn` lets it act and carries
 //! out what it wants.
 
+mod ahead;
 mod arrival;
 mod carried;
 mod stored;

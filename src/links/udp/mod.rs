@@ -75,6 +75,17 @@ pub struct UdpStats {
     pub dropped_full: u64,
 }
 
+/// A datagram that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub from: Peer,
+    /// How to answer.
+    pub route: Route,
+    /// The whole of it.
+    pub bytes: &'a [u8],
+}
+
 /// A listen address that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("udp: cannot listen on {address}: {}", explain(source))]
@@ -204,13 +215,9 @@ impl Udp {
         self.share.start_turn();
     }
 
-    /// Reads one batch from the next readable socket and hands each datagram to `sink`, but for
-    /// those of senders that have had their share of the turn.
-    pub fn receive(
-        &mut self,
-        buffers: &mut ReceiveBuffers,
-        mut sink: impl FnMut(Peer, Route, &[u8]),
-    ) {
+    /// Reads one batch from the next readable socket and hands it to `sink`, but for the datagrams of
+    /// senders that have had their share of the turn.
+    pub fn receive(&mut self, buffers: &mut ReceiveBuffers, sink: impl FnOnce(Vec<Datagram<'_>>)) {
         let count = self.sockets.len();
         let Some(index) = (self.next..self.next + count)
             .map(|index| index % count)
@@ -225,16 +232,24 @@ impl Udp {
         let (link, share) = (self.link, &mut self.share);
         let socket = u8::try_from(index).unwrap_or_default();
         let mut dropped = 0;
-        self.sockets[index].receive(buffers, &mut self.stats, |arrival| {
-            let route = Route {
-                socket,
-                local: arrival.local,
-            };
-            if share.admits(arrival.from, busy) {
-                sink(peer(link, arrival.from), route, arrival.bytes);
-            } else if !share.defer(arrival.from, route, arrival.bytes) {
-                dropped += 1;
+        self.sockets[index].receive(buffers, &mut self.stats, |arrivals| {
+            let mut admitted = Vec::with_capacity(arrivals.len());
+            for arrival in arrivals {
+                let route = Route {
+                    socket,
+                    local: arrival.local,
+                };
+                if share.admits(arrival.from, busy) {
+                    admitted.push(Datagram {
+                        from: peer(link, arrival.from),
+                        route,
+                        bytes: arrival.bytes,
+                    });
+                } else if !share.defer(arrival.from, route, arrival.bytes) {
+                    dropped += 1;
+                }
             }
+            sink(admitted);
         });
         self.stats.dropped_flood += dropped;
     }

@@ -199,12 +199,12 @@ impl UdpSocket {
         !self.queue.is_empty()
     }
 
-    /// Reads up to one batch and hands each datagram to `sink`.
+    /// Reads up to one batch and hands it to `sink`.
     pub(super) fn receive(
         &mut self,
         buffers: &mut ReceiveBuffers,
         stats: &mut UdpStats,
-        mut sink: impl FnMut(Arrival<'_>),
+        sink: impl FnOnce(&[Arrival<'_>]),
     ) {
         let mut free = buffers.memory.chunks_exact_mut(buffers.slot);
         let mut slots: [_; BATCH] =
@@ -230,6 +230,7 @@ impl UdpSocket {
             }
         };
         let mut count = 0;
+        let mut arrivals = Vec::with_capacity(BATCH);
         for message in messages {
             count += 1;
             if message.flags.contains(MsgFlags::MSG_TRUNC) {
@@ -240,7 +241,7 @@ impl UdpSocket {
                 continue;
             };
             stats.received += 1;
-            sink(Arrival {
+            arrivals.push(Arrival {
                 from,
                 local: if self.wildcard {
                     local_address(&message)
@@ -252,6 +253,7 @@ impl UdpSocket {
         }
         // Fewer than asked for: the queue was empty, and what comes later is announced again.
         self.readable = count == BATCH;
+        sink(&arrivals);
     }
 
     /// Queues a datagram for [`flush`](Self::flush).

@@ -61,7 +61,11 @@ impl Bench {
         let mut keep = |from, route, bytes: &[u8]| received.push((from, route, bytes.to_vec()));
         self.link.receive_later(128, &mut keep);
         for _ in 0..16 {
-            self.link.receive(&mut self.buffers, &mut keep);
+            self.link.receive(&mut self.buffers, |batch| {
+                for datagram in batch {
+                    keep(datagram.from, datagram.route, datagram.bytes);
+                }
+            });
         }
     }
 

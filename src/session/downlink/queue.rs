@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::gateway::SessionSettings;
-use crate::memory::Seldom;
+use crate::memory::{Seldom, queue_gently};
 use crate::session::QueueBudget;
 use crate::upstream::{Delivery, Inbound};
 use crate::wire::{MsgId, QoS};
@@ -78,7 +78,7 @@ impl Queue {
         if self.len() - qos0 >= settings.queue || !budget.take(message.octets()) {
             return Err(NoRoom);
         }
-        self.0.get_or_make().messages.push_back(message);
+        queue_gently(&mut self.0.get_or_make().messages, message);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Waiting {
         if fits && budget.take(octets) {
             self.qos0 += 1;
             self.qos0_octets += octets;
-            self.messages.push_back(message);
+            queue_gently(&mut self.messages, message);
         } else {
             dropped += 1;
         }

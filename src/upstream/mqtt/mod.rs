@@ -12,6 +12,7 @@ mod outgoing;
 mod stream;
 mod trouble;
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::v4::{
@@ -183,6 +184,12 @@ impl Connection {
             Phase::Up { ping_sent, .. } => return Some(self.ping_due(ping_sent, settings)),
         };
         Some(self.give_up.map_or(due, |give_up| give_up.min(due)))
+    }
+
+    /// Reads every part of it, ahead of use.
+    pub(crate) fn read(&self) {
+        black_box((self.phase, self.last_sent, self.give_up, self.accepted));
+        black_box(self.remembered());
     }
 
     /// Takes one request of the session.

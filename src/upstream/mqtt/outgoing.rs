@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rumqttc::mqttbytes::v4::{Packet, PubRel, Publish, Subscribe, Unsubscribe};
 
-use crate::memory::Seldom;
+use crate::memory::{Seldom, queue_gently};
 use crate::upstream::RequestId;
 use crate::wire::MsgId;
 
@@ -137,12 +137,13 @@ impl Outgoing {
         }
         waiting.qos0 += 1;
         waiting.qos0_octets += octets;
-        waiting.entries.push_back(Entry {
+        let entry = Entry {
             packet_id: 0,
             id: RequestId::OWN,
             sent: false,
             what: What::Once(publish),
-        });
+        };
+        queue_gently(&mut waiting.entries, entry);
         dropped
     }
 
@@ -366,12 +367,13 @@ impl Outgoing {
         } else {
             None
         };
-        self.waiting.get_or_make().entries.push_back(Entry {
+        let entry = Entry {
             packet_id,
             id,
             sent: send,
             what,
-        });
+        };
+        queue_gently(&mut self.waiting.get_or_make().entries, entry);
         packet
     }
 
