@@ -1,4 +1,4 @@
-# What bench.sh and bench-http.sh share: a broker and a gateway of their own on loopback, started anew for
+# What the tools/bench-*.sh share: a broker and a gateway of their own on loopback, started anew for
 # each run. To be sourced from the top of the tree, with udp, tcp and $work/gateway.yaml chosen.
 # shellcheck shell=bash
 PATH=$PATH:/usr/sbin
@@ -44,6 +44,11 @@ start_gateway() {
     "$target/mqtt-sn-gateway" --config "$work/gateway.yaml" 2>"$work/gateway.log" &
     gateway=$!
     children+=("$gateway")
+    await_answer
+}
+
+# Waits until somebody serves nodes.
+await_answer() {
     for attempt in $(seq 100); do
         "$target/mqtt-sn" ping -p "$udp" -C 1 --t-retry 0.2 >/dev/null 2>"$work/ping.log" && return
         [ "$attempt" -lt 100 ] || { cat "$work"/*.log >&2; exit 1; }
