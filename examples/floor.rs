@@ -19,7 +19,7 @@ use foldhash::fast::RandomState;
 use mio::{Events, Poll, Token};
 use mqtt_sn_gateway::broker::Sockets as BrokerSockets;
 use mqtt_sn_gateway::gateway::{Address, LinkId, Route};
-use mqtt_sn_gateway::links::udp::{ReceiveBuffers, SOCKETS_MAX, Udp, UdpConfig};
+use mqtt_sn_gateway::links::udp::{Datagram, ReceiveBuffers, SOCKETS_MAX, Udp, UdpConfig};
 use mqtt_sn_gateway::upstream::{ConnId, SocketEvent, SocketRequest};
 use mqtt_sn_gateway::wire::{
     self, Filter, MAX_MESSAGE, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId,
@@ -173,16 +173,14 @@ impl Relay {
         let mut answers = Vec::new();
         for _ in 0..BATCHES {
             let buffers = &mut sockets.buffers;
-            sockets.nodes.receive(buffers, |peer, route, octets| {
-                if let Address::Socket(address) = peer.address
-                    && let Ok(message) = wire::decode(octets)
-                {
-                    self.handle_node(
-                        (address, route),
-                        &message.packet,
-                        &mut requests,
-                        &mut answers,
-                    );
+            sockets.nodes.receive(buffers, |datagrams| {
+                for Datagram { from, route, bytes } in datagrams {
+                    if let Address::Socket(address) = from.address
+                        && let Ok(message) = wire::decode(bytes)
+                    {
+                        let packet = &message.packet;
+                        self.handle_node((address, route), packet, &mut requests, &mut answers);
+                    }
                 }
             });
             for (node, bytes) in answers.drain(..) {
