@@ -2,6 +2,7 @@
 //! in the timeline tests; here are many nodes, their addresses, and the connections to the broker.
 
 mod admission;
+mod ahead;
 mod anonymous;
 mod client_stacks;
 mod discovery;

@@ -14,6 +14,8 @@ use crate::upstream::mqtt::Connection;
 
 /// Fewer nodes than this stay in the caches anyway.
 const MANY: usize = 1_000;
+/// In a batch smaller than this there is little that could overlap.
+const BATCH: usize = 4;
 
 impl Nodes {
     /// Reads ahead for packets of these peers.
@@ -32,6 +34,9 @@ impl Nodes {
     }
 
     fn read_ahead(&self, keys: &[u32]) {
+        if keys.len() < BATCH {
+            return;
+        }
         let nodes = || keys.iter().filter_map(|key| self.nodes.get(*key as usize));
         nodes().for_each(|node| _ = black_box(node.since));
         nodes().for_each(|node| node.read());
