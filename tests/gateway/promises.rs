@@ -1,11 +1,14 @@
 //! What the gateway itself keeps for a node with `CleanSession` 0 is in the store before the node is told
 //! that it is so: whenever the gateway is killed, what a node was told still holds.
 
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 use rumqttc::QoS::AtLeastOnce;
 use rumqttc::mqttbytes::v4 as mqtt;
 
-use crate::shared::{PUB, SUB, bench, granted, keeping, message, mqtt_subscribe, subscribe};
+use crate::shared::{
+    PUB, SUB, bench, connect_one, connected_with_will, granted, keeping, message, mqtt_subscribe,
+    subscribe,
+};
 use crate::support::*;
 
 /// Node `one` is connected and safe.
@@ -157,22 +160,7 @@ fn unsuback_comes_when_the_end_is_safe() {
 #[test]
 fn a_changed_will_is_acknowledged_when_it_is_safe() {
     let mut t = bench(keeping());
-    let connect_with = |will| Packet::Connect {
-        will,
-        clean_session: false,
-        protocol_id: 1,
-        duration: 60,
-        client_id: "one",
-    };
-    let topic = WillTopic {
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        topic: "lwt",
-    };
-    t.node(A, connect_with(true));
-    t.node(A, Packet::WillTopic(Some(topic)));
-    t.node(A, Packet::WillMsg { message: b"old" });
-    t.stored().discard_sent();
+    connected_with_will(&mut t);
     let update = Packet::WillMsgUpd { message: b"new" };
     t.node(A, update).node(A, update).sends([]);
     t.stored();
@@ -183,7 +171,7 @@ fn a_changed_will_is_acknowledged_when_it_is_safe() {
 
     let mut t = t.crashed(keeping());
     t.at(2_000);
-    t.node(A, connect_with(false)).sends([(A, CONNACK)]);
+    t.node(A, connect_one(false)).sends([(A, CONNACK)]);
     t.discard_told();
     // Silent for more than its keep-alive.
     t.at(110_000);

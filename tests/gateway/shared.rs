@@ -91,6 +91,32 @@ fn two(t: &mut Bench, clean: bool) -> [Topic; 2] {
     })
 }
 
+/// Topic of the Will of node `one`.
+pub(crate) const WILL_TOPIC: WillTopic<'_> = WillTopic {
+    qos: QoS::AtLeastOnce,
+    retain: false,
+    topic: "lwt",
+};
+
+/// CONNECT of node `one` for a session that is kept.
+pub(crate) fn connect_one(will: bool) -> Packet<'static> {
+    Packet::Connect {
+        will,
+        clean_session: false,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "one",
+    }
+}
+
+/// Node `one` connects with the Will "old", and all of it is safe.
+pub(crate) fn connected_with_will(t: &mut Bench) {
+    t.node(A, connect_one(true));
+    t.node(A, Packet::WillTopic(Some(WILL_TOPIC)));
+    t.node(A, Packet::WillMsg { message: b"old" });
+    t.stored().discard_sent();
+}
+
 #[test]
 fn a_node_is_acknowledged_after_the_broker_at_each_qos() {
     let mut t = bench(shared());

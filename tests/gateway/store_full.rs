@@ -4,7 +4,7 @@
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
-use crate::shared::{PUB, SUB, bench, granted, keeping};
+use crate::shared::{PUB, SUB, WILL_TOPIC, bench, connected_with_will, granted, keeping};
 use crate::support::*;
 use crate::upstream::{Q1, Q2, SHORT, UP};
 
@@ -186,29 +186,14 @@ fn what_was_taken_meanwhile_is_not_written_later() {
 fn a_new_will_is_refused_and_the_old_one_stays() {
     let mut t = bench(keeping());
     t.broker = UP;
-    let with_will = |will| Packet::Connect {
-        will,
-        clean_session: false,
-        protocol_id: 1,
-        duration: 60,
-        client_id: "one",
-    };
-    let topic = WillTopic {
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        topic: "lwt",
-    };
-    t.node(A, with_will(true));
-    t.node(A, Packet::WillTopic(Some(topic)));
-    t.node(A, Packet::WillMsg { message: b"old" });
-    t.stored().discard_sent();
+    connected_with_will(&mut t);
     t.store_full(true);
     let code = ReturnCode::Congestion;
     t.node(A, Packet::WillMsgUpd { message: b"new" });
     t.sends([(A, Packet::WillMsgResp { code })]);
     let other = WillTopic {
         topic: "other",
-        ..topic
+        ..WILL_TOPIC
     };
     t.node(A, Packet::WillTopicUpd(Some(other)));
     t.sends([(A, Packet::WillTopicResp { code })]);
