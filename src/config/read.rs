@@ -19,6 +19,7 @@ use super::yaml::{Node, parse as parse_yaml};
 use super::{Config, LogConfig, LogFormat};
 use crate::gateway::{Limits, SessionSettings, Settings, Uplink};
 use crate::logging::is_level;
+use crate::management::ManagementConfig;
 use crate::store::StoreConfig;
 use crate::topics::{Pattern, Predefined, is_valid_name};
 use crate::wire::TopicId;
@@ -53,7 +54,9 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     }
     let shared = &mut settings.upstream.shared;
     shared.client_id = settings.name.clone();
-    shared.status_topic = Some(format!("{}/status", settings.name).into());
+    let reports = ManagementConfig::default();
+    let usual: Arc<str> = reports.status_topic(&settings.name).into();
+    shared.status_topic = Some(usual.clone());
     let mut uplink = Place::START;
     if let Some(section) = file.section("broker") {
         uplink = section.place("uplink");
@@ -88,6 +91,13 @@ fn read_config(reader: &Reader<'_>, root: &Node) -> Config {
     }
     if let Some(node) = file.get("management") {
         read_management(reader, node, &mut config.management);
+    }
+    if let Some(reports) = &config.management {
+        // One of them says whether the gateway is there; the shared connection does where it was told to.
+        let own = reports.status_topic(&settings.name);
+        let told = |topic: &Arc<str>| !Arc::ptr_eq(topic, &usual) && **topic != *own;
+        let topic = &mut settings.upstream.shared.status_topic;
+        *topic = topic.take().filter(told);
     }
     if let Some(section) = file.section("log") {
         read_log(section, &mut config.log);

@@ -33,7 +33,9 @@ impl fmt::Display for Config {
         }
         writeln!(f)?;
         if settings.upstream.uses_shared() {
-            write_mode(f, &settings.upstream)?;
+            let reports = self.management.as_ref();
+            let reported = reports.map(|reports| reports.status_topic(name));
+            write_mode(f, &settings.upstream, reported)?;
         }
         if settings.upstream.uplink == Uplink::Store {
             writeln!(
@@ -181,7 +183,11 @@ fn write_store(f: &mut fmt::Formatter<'_>, disk: &DiskConfig, max_age: Duration)
     writeln!(f)
 }
 
-fn write_mode(f: &mut fmt::Formatter<'_>, upstream: &UpstreamSettings) -> fmt::Result {
+fn write_mode(
+    f: &mut fmt::Formatter<'_>,
+    upstream: &UpstreamSettings,
+    reported: Option<String>,
+) -> fmt::Result {
     let word = |mode: Mode| match mode {
         Mode::PerNode => "per-node",
         Mode::Shared => "shared",
@@ -192,9 +198,11 @@ fn write_mode(f: &mut fmt::Formatter<'_>, upstream: &UpstreamSettings) -> fmt::R
     }
     let shared = &upstream.shared;
     write!(f, ", {} + {0} connections", shared.connections)?;
-    match &shared.status_topic {
-        Some(topic) => writeln!(f, ", status on {topic}"),
-        None => writeln!(f, ", no status topic"),
+    let told = shared.status_topic.as_deref().map(str::to_owned);
+    let topics: Vec<_> = reported.into_iter().chain(told).collect();
+    match topics.is_empty() {
+        true => writeln!(f, ", no status topic"),
+        false => writeln!(f, ", status on {}", topics.join(" and ")),
     }
 }
 

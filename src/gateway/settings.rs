@@ -374,7 +374,7 @@ impl Default for UpstreamSettings {
             shared: SharedSettings {
                 connections: 1,
                 client_id: "mqtt-sn-gateway".into(),
-                status_topic: Some("mqtt-sn-gateway/status".into()),
+                status_topic: None,
             },
             queue_qos0: 32,
             queue_qos0_bytes: 16 * 1024,

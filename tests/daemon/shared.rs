@@ -112,21 +112,64 @@ fn a_lost_node_has_its_will_published() {
     assert_eq!(client.message().payload, "gone");
 }
 
-#[test]
-fn the_status_topic_tells_how_the_gateway_ended() {
+/// What is said on all topics that end so, and nothing else, by a gateway that is killed, starts again
+/// and ends.
+fn states_of(yaml: impl Fn(u16) -> String, topics: &[&str]) {
     let mosquitto = Mosquitto::start();
     let mut client = Mqtt::connect(mosquitto.port, "client");
-    client.subscribe("mqtt-sn-gateway/status", rumqttc::QoS::AtLeastOnce);
-    let mut gateway = before(&mosquitto);
-    assert_eq!(client.message().payload, "online");
-    gateway.process.signal("KILL");
-    gateway.process.wait();
-    assert_eq!(client.message().payload, "offline");
-    let mut gateway = before(&mosquitto);
-    assert_eq!(client.message().payload, "online");
-    gateway.process.signal("TERM");
-    gateway.process.wait();
-    assert_eq!(client.message().payload, "offline");
+    for depth in ["+/status", "+/+/status"] {
+        client.subscribe(depth, rumqttc::QoS::AtLeastOnce);
+    }
+    let mut said = |state: &str| {
+        let mut heard: Vec<_> = topics.iter().map(|_| client.message()).collect();
+        heard.sort_by(|a, b| a.topic.cmp(&b.topic));
+        let heard: Vec<_> = heard.iter().map(|m| (&*m.topic, &*m.payload)).collect();
+        let wanted: Vec<_> = topics
+            .iter()
+            .map(|topic| (*topic, state.as_bytes()))
+            .collect();
+        assert_eq!(heard, wanted);
+    };
+    for signal in ["KILL", "TERM"] {
+        let mut gateway = Gateway::start(&yaml(mosquitto.port));
+        said("online");
+        gateway.process.signal(signal);
+        gateway.process.wait();
+        said("offline");
+    }
+}
+
+#[test]
+fn the_status_topic_tells_how_the_gateway_ended() {
+    let topics = ["mqttsn/mqtt-sn-gateway/status"];
+    states_of(|port| yaml(port, "management: off\n"), &topics);
+}
+
+/// There were two topics that said the same at different times.
+#[test]
+fn beside_reports_the_shared_connections_say_nothing_of_their_own() {
+    let topics = ["mqttsn/mqtt-sn-gateway/status"];
+    states_of(|port| yaml(port, "management: {stats: never}\n"), &topics);
+}
+
+#[test]
+fn without_shared_connections_the_reports_tell_how_the_gateway_ended() {
+    let per_node = |port: u16| {
+        format!(
+            "broker: {{url: 'mqtt://127.0.0.1:{port}'}}\n\
+             links: [{{type: udp, listen: ['127.0.0.1:0']}}]\nmanagement: {{stats: never}}\n"
+        )
+    };
+    states_of(per_node, &["mqttsn/mqtt-sn-gateway/status"]);
+}
+
+#[test]
+fn a_status_topic_that_was_asked_for_is_there_beside_the_reports() {
+    let yaml = |port: u16| {
+        let more = "management: {stats: never}\n";
+        yaml(port, more).replace("mode: shared", "mode: shared, status_topic: hut/status")
+    };
+    states_of(yaml, &["hut/status", "mqttsn/mqtt-sn-gateway/status"]);
 }
 
 #[test]

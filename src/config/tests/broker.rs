@@ -15,7 +15,7 @@ fn nodes_share_connections_by_client_id() {
     let upstream = &config.settings.upstream;
     assert_eq!(upstream.mode_of("abc"), Mode::Shared);
     assert_eq!(upstream.mode_of("bc"), Mode::PerNode);
-    let line = "mode     per-node, shared for a*, 2 + 2 connections, status on hut/status\n";
+    let line = "mode     per-node, shared for a*, 2 + 2 connections, status on mqttsn/hut/status\n";
     assert!(config.to_string().contains(line), "{config}");
     for (text, complaint) in [
         ("{mode: both}", "per-node"),
@@ -35,6 +35,53 @@ fn nodes_share_connections_by_client_id() {
             .to_string();
         assert!(problem.contains(complaint), "{text}: {problem}");
         assert!(problem.contains(":1:"), "{problem}");
+    }
+}
+
+/// Two connections may say whether the gateway is there: it is one of them, unless both were asked to.
+#[test]
+fn one_topic_tells_whether_the_gateway_is_there() {
+    for (written, shared, shown) in [
+        ("", None, "mqttsn/hut/status"),
+        ("management: {topic: a/b}", None, "a/b/status"),
+        (
+            "management: off",
+            Some("mqttsn/hut/status"),
+            "mqttsn/hut/status",
+        ),
+        (
+            "broker: {status_topic: x}",
+            Some("x"),
+            "mqttsn/hut/status and x",
+        ),
+        (
+            "broker: {status_topic: mqttsn/hut/status}",
+            None,
+            "mqttsn/hut/status",
+        ),
+        (
+            "broker: {status_topic: mqttsn/hut/status}\nmanagement: {topic: a}",
+            Some("mqttsn/hut/status"),
+            "a/status and mqttsn/hut/status",
+        ),
+        ("broker: {status_topic: off}", None, "mqttsn/hut/status"),
+        (
+            "broker: {status_topic: off}\nmanagement: off",
+            None,
+            "no status topic",
+        ),
+    ] {
+        let text = written.replace("broker: {", "broker: {mode: shared, ");
+        let mode = if text.contains("broker") {
+            ""
+        } else {
+            "broker: {mode: shared}\n"
+        };
+        let config = good(&format!("gateway: {{name: hut}}\n{mode}{text}"));
+        let topic = config.settings.upstream.shared.status_topic.as_deref();
+        assert_eq!(topic, shared, "{written}");
+        let told = config.to_string();
+        assert!(told.contains(&format!("{shown}\n")), "{written}: {told}");
     }
 }
 

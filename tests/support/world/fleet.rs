@@ -77,6 +77,7 @@ pub fn settings() -> Settings {
 /// Returns settings by which a few connections of the gateway's own carry all nodes.
 pub(crate) fn shared(mut settings: Settings) -> Settings {
     settings.upstream.mode = Mode::Shared;
+    settings.upstream.shared.status_topic = Some("gateway/status".into());
     settings
 }
 
