@@ -468,6 +468,25 @@ fn nodes_are_told_when_the_grace_is_over() {
     t.at(44_000).sends([(A, CONGESTION)]);
 }
 
+/// Nodes were told of a lost broker while one slept with a message waiting. When it connected again, the
+/// message was handed to its session a second time: at QoS 2 it came twice.
+#[test]
+fn what_waits_for_a_sleeper_is_not_handed_over_twice_when_the_broker_is_back() {
+    let mut t = bench(shared());
+    let [topic, _] = two(&mut t, false);
+    subscribed(&mut t, A, "a/b", SUB, OWN_ID);
+    t.node(A, SLEEP).sends([(A, DISCONNECT)]);
+    t.broker(SUB, &[message("a/b", 3)]).sends([]);
+    t.broker = Broker::Down;
+    t.cut(PUB).at(33_000).sends([(B, DISCONNECT)]);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.at(70_000).node(A, connect("one", false));
+    t.sends([(A, CONNACK), (A, publish(topic, QoS::AtLeastOnce, 1, b"x"))]);
+    t.node(A, puback(topic, 1)).sends([]);
+}
+
 /// The ring of QoS 0 is that of many nodes: 256 times as long.
 #[test]
 fn qos0_waits_for_a_shared_connection_in_a_ring() {

@@ -21,6 +21,9 @@ pub(super) struct Member {
     /// The connection it publishes on.
     pub(super) home: usize,
     pub(super) presence: Presence,
+    /// Whether the session still has what it was handed: one that sleeps while its node is told that the
+    /// broker is lost goes on when the node connects.
+    goes_on: bool,
     pub(super) clean_session: bool,
     /// Whether there was a session to come back to.
     persistent: bool,
@@ -87,6 +90,7 @@ impl Members {
                 client_id: client_id.clone(),
                 home: home(client_id, connections),
                 presence: Presence::Away,
+                goes_on: false,
                 clean_session: true,
                 persistent: false,
                 will: None,
@@ -182,11 +186,12 @@ impl Shared {
         let Some(member) = self.members.get_mut(node) else {
             return;
         };
-        let resumed = member.presence != Presence::Here;
         member.presence = Presence::Here;
+        let goes_on = std::mem::replace(&mut member.goes_on, true);
         self.tell(node, Event::Connected { session_present });
-        // A session that did not end still has what it was handed.
-        if resumed {
+        if goes_on {
+            self.hand_over(node);
+        } else {
             self.hand_over_again(node);
         }
     }
@@ -213,6 +218,7 @@ impl Shared {
             self.members.waiting.pop_first();
             if let Some(member) = self.members.get_mut(node) {
                 member.presence = Presence::Away;
+                member.goes_on = false;
                 member.will = None;
             }
             self.tell(node, Event::Refused(Refusal::Unavailable));
@@ -226,6 +232,7 @@ impl Shared {
             return;
         };
         member.presence = Presence::Away;
+        member.goes_on = false;
         member.will = None;
         if member.clean_session {
             self.remove_member(node, cx);

@@ -227,7 +227,7 @@ impl Shared {
     }
 
     /// Hands the session what it can take.
-    fn hand_over(&mut self, node: NodeKey) {
+    pub(super) fn hand_over(&mut self, node: NodeKey) {
         let Some(member) = self.members.get_mut(node) else {
             return;
         };
