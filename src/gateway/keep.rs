@@ -146,6 +146,20 @@ impl Nodes {
         }
     }
 
+    /// The store has no room, or has failed: who waits for it to be accepted shall not wait for ever.
+    pub(super) fn break_promises(&mut self, now: Instant, core: &mut Core) {
+        let waiting = self.commits.waiting.iter();
+        let waiting: Vec<Asker> = waiting.map(|commit| commit.asker.clone()).collect();
+        for asker in waiting {
+            let key = asker.node.0 as usize;
+            if let Some(node) = self.get_mut(key)
+                && Arc::ptr_eq(node.session.client_id(), &asker.client_id)
+            {
+                self.with_session(now, key, core, Session::handle_full_store);
+            }
+        }
+    }
+
     fn answer_kept(&mut self, now: Instant, key: usize, promise: Promise, core: &mut Core) {
         self.with_session(now, key, core, |session, cx| {
             session.handle_kept(promise, cx)

@@ -1,10 +1,10 @@
 //! CONNECT and what follows: Will handshake, broker, CONNACK [S 6.2, 6.3].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::subscribe::SubscriptionRequests;
 use super::will::WillQuestion;
-use super::{Context, Established, Session, State, Trouble};
+use super::{Context, Established, Keeping, Promise, Session, State, Trouble};
 use crate::topics::Registry;
 use crate::upstream::{ConnectOptions, Refusal, Request};
 use crate::wire::{Packet, ReturnCode};
@@ -30,6 +30,9 @@ impl Default for ConnectContent {
     }
 }
 
+/// How long CONNACK waits for the store at most; a disk that takes longer is as good as none.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A CONNACK that may have been lost on its way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
@@ -43,6 +46,15 @@ pub(super) enum Connecting {
     Will(Box<WillQuestion>),
     /// The broker's; the connection to it has its own time limit.
     Upstream,
+    /// The store's, which is to have the Will first, or the end of the session before.
+    Store(Box<Held>),
+}
+
+/// A CONNACK that waits for the store.
+#[derive(Debug)]
+pub(super) struct Held {
+    promise: Promise,
+    until: Instant,
 }
 
 impl Connecting {
@@ -50,6 +62,7 @@ impl Connecting {
         match self {
             Self::Will(question) => Some(question.due()),
             Self::Upstream => None,
+            Self::Store(held) => Some(held.until),
         }
     }
 }
@@ -93,6 +106,11 @@ impl Session {
 
     fn begin(&mut self, content: ConnectContent, moved: bool, cx: &mut Context<'_>) {
         let wakes = matches!(self.state, State::Asleep | State::Awake(_)) && !moved;
+        let begins_to_last = !content.clean_session && self.connect.clean_session;
+        let ends_for_good = content.clean_session && self.is_persistent();
+        if ends_for_good || begins_to_last && self.has_something_to_keep() {
+            self.note_unkept();
+        }
         self.connect = content;
         self.orphaned = false;
         self.will_update = None;
@@ -180,18 +198,68 @@ impl Session {
     }
 
     pub(super) fn handle_connecting_timeout(&mut self, cx: &mut Context<'_>) {
-        let State::Connecting(Connecting::Will(question)) = &mut self.state else {
-            return;
-        };
-        if question.repeats() < cx.link.retries {
-            question.repeat(cx);
-        } else {
-            tracing::debug!(node = &*self.client_id, "handshake abandoned");
-            self.end(State::Disconnected, Request::Abandon, cx);
+        match &mut self.state {
+            State::Connecting(Connecting::Will(question))
+                if question.repeats() < cx.link.retries =>
+            {
+                question.repeat(cx);
+            }
+            State::Connecting(Connecting::Will(_)) => {
+                tracing::debug!(node = &*self.client_id, "handshake abandoned");
+                self.end(State::Disconnected, Request::Abandon, cx);
+            }
+            State::Connecting(Connecting::Store(_)) => self.refuse_unkept(Request::Disconnect, cx),
+            State::Connecting(Connecting::Upstream)
+            | State::Disconnected
+            | State::Lost
+            | State::Active { .. }
+            | State::Asleep
+            | State::Awake(_) => {}
         }
     }
 
     fn accept(&mut self, cx: &mut Context<'_>) {
+        if self.unkept.is_none() || cx.keeping_will == Keeping::Elsewhere {
+            self.welcome(cx);
+        } else if self.cannot_promise(cx.keeping_will) {
+            self.refuse_unkept(Request::Disconnect, cx);
+        } else {
+            let held = Held {
+                promise: self.next_promise(),
+                until: cx.now + STORE_PATIENCE,
+            };
+            self.state = State::Connecting(Connecting::Store(Box::new(held)));
+        }
+    }
+
+    /// Answers the CONNECT that waited for the store, if there is one.
+    pub(super) fn give_connack(&mut self, up_to: Promise, cx: &mut Context<'_>) {
+        if let State::Connecting(Connecting::Store(held)) = &self.state
+            && held.promise <= up_to
+        {
+            self.welcome(cx);
+        }
+    }
+
+    /// Says that the store has no room, or has failed: a node whose CONNACK waits for it shall come again.
+    /// One that only ends a session waits on: that needs no room.
+    pub fn handle_full_store(&mut self, cx: &mut Context<'_>) {
+        if self.awaits_store() && self.cannot_promise(cx.keeping_will) {
+            self.refuse_unkept(Request::Disconnect, cx);
+        }
+    }
+
+    /// The store cannot take what the node wants kept.
+    pub(super) fn refuse_unkept(&mut self, upstream: Request, cx: &mut Context<'_>) {
+        cx.stats.rejections += 1;
+        cx.note(Trouble::NotKept);
+        cx.send(&Packet::ConnAck {
+            code: ReturnCode::Congestion,
+        });
+        self.end(State::Disconnected, upstream, cx);
+    }
+
+    fn welcome(&mut self, cx: &mut Context<'_>) {
         self.state = State::Active { probe_until: None };
         self.supervised_from = cx.now;
         self.answered = Some(Answered { at: cx.now });
@@ -199,6 +267,10 @@ impl Session {
             code: ReturnCode::Accepted,
         });
         self.resume_downlink(cx);
+    }
+
+    fn has_something_to_keep(&self) -> bool {
+        self.will.is_some() || !self.subscriptions.is_empty()
     }
 
     /// Deletes everything a clean session deletes.

@@ -25,8 +25,10 @@ pub struct Context<'a> {
     pub predefined: &'a Predefined,
     /// `WirelessNodeId` to put around answers, for a node behind a forwarder.
     pub node_id: Option<&'a [u8]>,
-    /// Who keeps what the node is promised.
+    /// Who keeps the node's subscriptions.
     pub keeping: Keeping,
+    /// Who keeps its Will from connection to connection [S 6.3].
+    pub keeping_will: Keeping,
     /// What is remembered of the node.
     pub journal: &'a mut Journal,
     /// Counters.

@@ -72,6 +72,8 @@ pub enum Trouble {
     Window(usize),
     /// PUBLISH while the broker is away and the store is full.
     StoreFull,
+    /// Something to keep, another Will for one, while the store is full or takes nothing.
+    NotKept,
     /// REGISTER of something that is no topic name, or of one too many.
     Register(Name),
     /// SUBSCRIBE the gateway refused.
@@ -224,6 +226,9 @@ impl Trouble {
                 .into(),
             ),
             Self::StoreFull => Some("Start the broker, or raise store.max.".into()),
+            Self::NotKept => {
+                Some("Raise store.max, or look in the log for what its disk says.".into())
+            }
             Self::InvalidName(_)
             | Self::NoMsgId
             | Self::Window(_)
@@ -255,6 +260,10 @@ impl fmt::Display for Trouble {
             ),
             Self::StoreFull => f.write_str(
                 "PUBLISH while the broker is away and the store is full; answered 0x01 (congestion)",
+            ),
+            Self::NotKept => f.write_str(
+                "a new Will, or another session to keep, while the store takes nothing; answered 0x01 \
+                 (congestion)",
             ),
             Self::Register(Name(name)) => write!(
                 f,

@@ -75,6 +75,9 @@ pub struct Session {
     last_request: u32,
     /// The last answer that was held back for the store.
     promised: Promise,
+    /// The promise that will cover a changed Will, or the end of a kept session, which the store has not
+    /// said that it has.
+    unkept: Promise,
     sleep_duration: u16,
     last_heard: Instant,
     /// From when keep-alive, sleep or retention is measured.
@@ -170,7 +173,8 @@ impl Session {
             uplink: Uplink::default(),
             downlink: Downlink::default(),
             last_request: 0,
-            promised: Promise::default(),
+            promised: Promise::NONE,
+            unkept: Promise::NONE,
             sleep_duration: 0,
             last_heard: now,
             supervised_from: now,

@@ -3,8 +3,13 @@
 //! Where the gateway keeps a node's session itself, an answer that says "you are subscribed" must hold
 //! also if the gateway is killed the moment after. The session numbers such answers; whoever drives it
 //! brings the store up to date, and says up to which number that is safe.
+//!
+//! A Will outlives its connection only here, also where the broker keeps the rest [S 6.3]: CONNACK of a
+//! node that brought another one than the store has waits, and so does that of a node that ends a kept
+//! session. Any other CONNACK says nothing that a restart could make untrue.
 
-use super::{Context, Session};
+use super::connect::Connecting;
+use super::{Context, Session, State};
 
 /// Who keeps what an answer promises to a node with `CleanSession` 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,29 +27,69 @@ pub enum Keeping {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Promise(u32);
 
+impl Promise {
+    /// Comes before every other.
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+
+    fn next(self) -> Self {
+        Self(self.0.wrapping_add(1).max(1))
+    }
+}
+
 impl Session {
     /// Returns the last promise that was made; the store needs what the session is now.
     pub fn promised(&self) -> Promise {
         self.promised
     }
 
+    /// Whether it is known what is to be kept: not while a CONNECT is being looked into.
+    pub fn is_decided(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Connecting(Connecting::Will(_) | Connecting::Upstream)
+        )
+    }
+
+    /// Whether CONNACK waits for the store: the node gets nothing before it.
+    pub(super) fn awaits_store(&self) -> bool {
+        matches!(self.state, State::Connecting(Connecting::Store(_)))
+    }
+
     /// Gives the answers up to a promise: what they say is safe.
     pub fn handle_kept(&mut self, up_to: Promise, cx: &mut Context<'_>) {
+        if self.unkept <= up_to {
+            self.unkept = Promise::NONE;
+        }
+        self.give_connack(up_to, cx);
+        if self.awaits_store() {
+            // With CONNACK, whose promise is a later one.
+            return;
+        }
         self.give_subscription_answers(up_to, cx);
         self.give_will_answer(up_to, cx);
     }
 
+    /// Notes that CONNACK has to wait until the store has what the session is now.
+    pub(super) fn note_unkept(&mut self) {
+        self.unkept = self.promised.next();
+    }
+
     /// Makes a promise if the answer has to wait.
-    pub(super) fn promise(&mut self, cx: &Context<'_>) -> Option<Promise> {
-        let waits = cx.keeping != Keeping::Elsewhere && self.is_persistent();
-        waits.then(|| {
-            self.promised = Promise(self.promised.0.wrapping_add(1));
-            self.promised
-        })
+    pub(super) fn promise(&mut self, keeping: Keeping) -> Option<Promise> {
+        (keeping != Keeping::Elsewhere && self.is_persistent()).then(|| self.next_promise())
+    }
+
+    pub(super) fn next_promise(&mut self) -> Promise {
+        self.promised = self.promised.next();
+        self.promised
     }
 
     /// Whether nothing new can be promised.
-    pub(super) fn cannot_promise(&self, cx: &Context<'_>) -> bool {
-        cx.keeping == Keeping::FullStore && self.is_persistent()
+    pub(super) fn cannot_promise(&self, keeping: Keeping) -> bool {
+        keeping == Keeping::FullStore && self.is_persistent()
     }
 }

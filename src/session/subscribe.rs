@@ -155,7 +155,7 @@ impl Session {
                 self.remember_subscription(filter, by, qos);
                 self.promise_answer(request, Outcome::Granted(qos), cx);
             }
-            None => self.give_answer(request, Outcome::Refused, cx),
+            None => self.promise_answer(request, Outcome::Refused, cx),
         }
     }
 
@@ -176,7 +176,10 @@ impl Session {
     }
 
     fn promise_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
-        match self.promise(cx) {
+        let promise = self.promise(cx.keeping);
+        // Nothing comes before CONNACK.
+        let promise = promise.or_else(|| self.awaits_store().then(|| self.promised()));
+        match promise {
             Some(promise) => self.requests.hold(request, promise, outcome),
             None => self.give_answer(request, outcome, cx),
         }
@@ -314,7 +317,7 @@ impl Session {
         let mut subscriptions = self.subscriptions.iter();
         let known = subscriptions.find(|known| known.filter == key.filter);
         let same = known.is_some_and(|known| (known.by, known.qos) == (by, qos));
-        if !same && self.cannot_promise(cx) {
+        if !same && self.cannot_promise(cx.keeping) {
             return Err(ReturnCode::Congestion);
         }
         if known.is_none() && self.subscriptions.len() >= cx.settings.subscriptions_max {

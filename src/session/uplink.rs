@@ -267,7 +267,8 @@ impl Session {
             UplinkStage::Received => Stage::Received,
             UplinkStage::Acknowledged | UplinkStage::Completed => Stage::Done { at: cx.now },
         };
-        if self.is_over() {
+        // The node repeats what it was not answered.
+        if self.is_over() || self.awaits_store() {
             return;
         }
         cx.send(&match stage {

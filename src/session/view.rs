@@ -114,6 +114,8 @@ pub enum WaitsFor {
     Will,
     /// The broker has not answered.
     Broker,
+    /// The store has not said that it has what CONNACK promises.
+    Store,
 }
 
 impl WaitsFor {
@@ -122,6 +124,7 @@ impl WaitsFor {
         match self {
             Self::Will => "its Will, which the node has not sent",
             Self::Broker => "the broker",
+            Self::Store => "the store, which is to have what CONNACK promises",
         }
     }
 }
@@ -166,6 +169,7 @@ impl Session {
             waits_for: match &self.state {
                 State::Connecting(Connecting::Will(_)) => Some(WaitsFor::Will),
                 State::Connecting(Connecting::Upstream) => Some(WaitsFor::Broker),
+                State::Connecting(Connecting::Store(_)) => Some(WaitsFor::Store),
                 State::Disconnected
                 | State::Lost
                 | State::Active { .. }

@@ -78,9 +78,7 @@ impl Session {
             return;
         }
         let Some(topic) = will else {
-            self.will = None;
-            self.establish(cx);
-            return;
+            return self.take_will(None, cx);
         };
         let Some(will) = accepted_will(&topic, Bytes::new()) else {
             cx.stats.rejections += 1;
@@ -103,11 +101,28 @@ impl Session {
         let Some(topic) = question.topic.take() else {
             return cx.unexpected();
         };
-        self.will = Some(Arc::new(Will {
+        let will = Will {
             message: Bytes::copy_from_slice(message),
             ..topic
-        }));
+        };
+        self.take_will(Some(Arc::new(will)), cx);
+    }
+
+    /// Goes on with the Will the node brought.
+    fn take_will(&mut self, will: Option<Arc<Will>>, cx: &mut Context<'_>) {
+        let is_kept = will == self.will && self.unkept.is_none();
+        if !is_kept && self.cannot_promise(cx.keeping_will) {
+            return self.refuse_unkept(Request::Abandon, cx);
+        }
+        self.put_will(will);
         self.establish(cx);
+    }
+
+    fn put_will(&mut self, will: Option<Arc<Will>>) {
+        if will != self.will && self.is_persistent() {
+            self.note_unkept();
+        }
+        self.will = will;
     }
 
     pub(super) fn handle_will_topic_upd(
@@ -155,7 +170,7 @@ impl Session {
     }
 
     fn accept_will_update(&mut self, update: WillUpdate, cx: &mut Context<'_>) {
-        match self.promise(cx) {
+        match self.promise(cx.keeping_will) {
             None => update.respond(ReturnCode::Accepted, cx),
             held => self.will_update = Some(PendingWill { update, held }),
         }
@@ -171,13 +186,14 @@ impl Session {
         if wanted == self.will {
             return self.accept_will_update(update, cx);
         }
-        if self.cannot_promise(cx) {
+        if self.cannot_promise(cx.keeping_will) {
+            cx.note(Trouble::NotKept);
             return update.respond(ReturnCode::Congestion, cx);
         }
         if self.connect.clean_session || self.established.is_none() {
             return update.respond(ReturnCode::NotSupported, cx);
         }
-        self.will = wanted;
+        self.put_will(wanted);
         self.will_update = Some(PendingWill { update, held: None });
         let wanted = Established {
             clean_session: false,

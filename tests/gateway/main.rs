@@ -23,3 +23,4 @@ mod store_full;
 mod strangers;
 mod support;
 mod upstream;
+mod welcome;

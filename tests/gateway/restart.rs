@@ -134,6 +134,7 @@ fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
     };
     t.node(A, will).node(A, Packet::WillTopic(Some(topic)));
     t.node(A, Packet::WillMsg { message: b"gone" })
+        .stored()
         .node(A, SLEEP);
     let mut t = t.restarted(keeping());
     let will = t.connects()[0].last_will.clone().expect("a Will");
@@ -205,7 +206,8 @@ fn clean_sessions_are_not_kept_and_end_what_was() {
     assert_eq!(t.store.len(), 1);
     t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
     assert_eq!(t.store.len(), 1);
-    t.connected(A, "n", true);
+    t.node(A, connect("n", true)).sends([]);
+    t.stored().sends([(A, CONNACK)]);
     assert!(t.store.is_empty());
 }
 

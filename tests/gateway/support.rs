@@ -246,6 +246,12 @@ impl Bench {
         panic!("the gateway wakes up without end");
     }
 
+    /// As [`Self::at`], from now on.
+    pub(crate) fn pass(&mut self, time: Duration) -> &mut Self {
+        let ms = (self.now + time).duration_since(self.epoch).as_millis();
+        self.at(ms as u64)
+    }
+
     /// A node sends a packet on link 0.
     pub(crate) fn node(&mut self, address: &str, packet: Packet<'_>) -> &mut Self {
         self.node_on(0, address, packet)

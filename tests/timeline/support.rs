@@ -29,6 +29,7 @@ pub(crate) struct Timeline {
     pub(crate) stats: Stats,
     pub(crate) journal: Journal,
     pub(crate) node_id: Option<Vec<u8>>,
+    pub(crate) keeping_will: Keeping,
     epoch: Instant,
     now: Instant,
     rng: fastrand::Rng,
@@ -57,6 +58,7 @@ impl Timeline {
             stats: Stats::default(),
             journal: Journal::default(),
             node_id: None,
+            keeping_will: Keeping::Elsewhere,
             epoch,
             now: epoch,
             rng: fastrand::Rng::with_seed(1),
@@ -224,6 +226,20 @@ impl Timeline {
         topic_id
     }
 
+    /// The store has all that was promised so far.
+    pub(crate) fn stored(&mut self) -> &mut Self {
+        let promised = self.session.promised();
+        self.act(|session, cx| session.handle_kept(promised, cx));
+        self
+    }
+
+    /// The store has no room from now on.
+    pub(crate) fn store_full(&mut self) -> &mut Self {
+        self.keeping_will = Keeping::FullStore;
+        self.act(|session, cx| session.handle_full_store(cx));
+        self
+    }
+
     /// The id of the request the session made last, which must be the only one.
     #[track_caller]
     pub(crate) fn request_id(&mut self) -> RequestId {
@@ -246,6 +262,7 @@ impl Timeline {
             predefined: &self.predefined,
             node_id: self.node_id.as_deref(),
             keeping: Keeping::Elsewhere,
+            keeping_will: self.keeping_will,
             journal: &mut self.journal,
             stats: &mut self.stats,
             rng: &mut self.rng,

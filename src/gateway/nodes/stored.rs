@@ -47,6 +47,9 @@ impl Nodes {
     pub(in crate::gateway) fn handle_full(&mut self, now: Instant, is_full: bool, core: &mut Core) {
         self.outbox.handle_full(is_full);
         self.with_shared(now, core, |shared, cx| shared.handle_full(is_full, cx));
+        if is_full {
+            self.break_promises(now, core);
+        }
     }
 
     /// Gives sessions the answers to what the queue took.

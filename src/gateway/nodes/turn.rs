@@ -10,7 +10,7 @@ use super::super::admission::RefusedReason;
 use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target, Uplink};
 use super::{Node, Nodes};
-use crate::session::{Context, Direction, Journal, Keeping, Session, Status, TROUBLES, Trouble};
+use crate::session::{Context, Direction, Journal, Keeping, Session, TROUBLES, Trouble};
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
 use crate::upstream::shared::Shared;
@@ -216,7 +216,7 @@ impl Nodes {
         } else if let Some(since) = node.kept_since.take() {
             self.kept.remove(&(since, key));
         }
-        if node.session.status() != Status::Connecting {
+        if node.session.is_decided() {
             core.keep(&node.session, &mut node.stored);
             self.keep_promises(now, key, core);
         }
@@ -279,7 +279,12 @@ impl Node {
             .binding
             .as_ref()
             .and_then(|(peer, _)| peer.node.as_deref());
-        let keeping = self.keeping(core);
+        let keeping_will = keeping_will(core);
+        // With a connection of its own, the broker keeps the rest.
+        let keeping = match self.connection {
+            Some(_) => Keeping::Elsewhere,
+            None => keeping_will,
+        };
         let before = Before::new(core, &self.journal);
         act(
             &mut self.session,
@@ -290,6 +295,7 @@ impl Node {
                 predefined: &core.settings.predefined,
                 node_id,
                 keeping,
+                keeping_will,
                 journal: &mut self.journal,
                 stats: &mut core.stats,
                 rng: &mut core.rng,
@@ -300,17 +306,6 @@ impl Node {
             },
         );
         self.credit(now, &before, core);
-    }
-
-    /// Says who keeps what the node is promised: with a connection of its own, the broker.
-    fn keeping(&self, core: &Core) -> Keeping {
-        if !core.settings.keep_sessions || self.connection.is_some() {
-            Keeping::Elsewhere
-        } else if core.store_full {
-            Keeping::FullStore
-        } else {
-            Keeping::Store
-        }
     }
 
     /// Takes over into the journal what the session added to the counters of all nodes.
@@ -367,6 +362,16 @@ impl Node {
             let reason = RefusedReason::Broker(*refusal);
             core.refused(now, self.session.client_id(), peer, reason);
         }
+    }
+}
+
+fn keeping_will(core: &Core) -> Keeping {
+    if !core.settings.keep_sessions {
+        Keeping::Elsewhere
+    } else if core.store_full {
+        Keeping::FullStore
+    } else {
+        Keeping::Store
     }
 }
 

@@ -208,7 +208,7 @@ impl Downlink {
 
 impl Session {
     pub(in crate::session) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
-        let stale = matches!(self.state, State::Connecting(_)) && self.connect.clean_session;
+        let stale = !self.is_decided() && self.connect.clean_session;
         if self.is_over() || stale {
             return;
         }

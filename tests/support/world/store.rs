@@ -57,6 +57,11 @@ impl Store {
             .collect()
     }
 
+    /// Returns what is safe under a key.
+    pub(crate) fn safe(&self, key: &[u8]) -> Option<&Bytes> {
+        self.safe.get(key).map(|(value, _)| value)
+    }
+
     fn make_safe(&mut self, op: Op, now: Duration) -> Option<Ticket> {
         match op {
             Op::Put { key, value } => {

@@ -50,6 +50,11 @@ impl World {
             self.observer
                 .on_uplink(self.clock.now(), &sender, &message.packet, &mut self.ledger);
             if let Some(client) = self.observer.client_at(&sender).map(str::to_owned) {
+                if let Packet::Connect { .. } = message.packet {
+                    self.wills.remove(&client);
+                } else if let Packet::WillMsg { message } = message.packet {
+                    self.wills.insert(client.clone(), message.to_vec());
+                }
                 if let Packet::Unsubscribe { .. } = message.packet {
                     self.excuse_unsubscribed(&client);
                 }
@@ -109,6 +114,11 @@ impl World {
         );
         if let Some(client) = self.observer.client_at(&receiver).map(str::to_owned) {
             self.settle_carried(&client);
+            if let Packet::ConnAck { code } = message.packet
+                && code.is_accepted()
+            {
+                self.check_kept(&client);
+            }
         }
         let index = self.places.get(&receiver);
         let device = index.map(|index| &self.devices[*index].device);

@@ -6,7 +6,9 @@ use mqtt_sn_gateway::gateway::{Gateway, Input, Mode, Output};
 use mqtt_sn_gateway::store::Op;
 
 use super::{Happening, World};
+use crate::link::Impairment;
 use crate::tcp::Piece;
+use crate::violation::Rule;
 
 impl World {
     /// The gateway dies without a word; it is back after the pause.
@@ -25,6 +27,7 @@ impl World {
             }
         }
         self.life += 1;
+        self.wills.clear();
         if self.settings.upstream.mode == Mode::Shared {
             self.forget_unconfirmed();
         }
@@ -61,6 +64,30 @@ impl World {
         let now = self.now();
         for ticket in self.store.sync(now) {
             self.feed(Input::Stored(ticket));
+        }
+    }
+
+    /// A node is accepted: the Will it brought is safe if it is to outlive the connection. Where octets
+    /// arrive once and in order nobody can be mistaken about what was brought.
+    pub(super) fn check_kept(&mut self, client: &str) {
+        let Some(will) = self.wills.remove(client) else {
+            return;
+        };
+        let Some(placed) = self.clients.get(client).map(|at| &self.devices[*at]) else {
+            return;
+        };
+        let is_exact = placed.up.impairment == Impairment::PERFECT
+            && !placed.device.plan.stutters
+            && self.attackers.is_empty();
+        if !is_exact || !self.settings.keep_sessions || placed.device.plan.clean {
+            return;
+        }
+        let record = self.store.safe(format!("session/{client}").as_bytes());
+        let is_kept =
+            record.is_some_and(|record| record.windows(will.len()).any(|part| part == will));
+        if !is_kept {
+            let what = "accepted, but its Will is not safe".to_owned();
+            self.accuse(Rule::Promise, Some(client), what);
         }
     }
 

@@ -143,6 +143,8 @@ pub struct World {
     places: BTreeMap<Peer, usize>,
     dongles: BTreeMap<LinkId, Dongle>,
     overheard: Vec<u8>,
+    /// The message of the Will that each node brought, until it is accepted.
+    wills: BTreeMap<String, Vec<u8>>,
     next_address: u32,
     /// How often the gateway asked to be woken up, and was.
     pub(crate) wakes: u64,
@@ -185,6 +187,7 @@ impl World {
             places: BTreeMap::new(),
             dongles: BTreeMap::new(),
             overheard: vec![2, 0x16],
+            wills: BTreeMap::new(),
             next_address: 0,
             wakes: 0,
             second: 0,
