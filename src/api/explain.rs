@@ -488,8 +488,7 @@ impl<'a> Explainer<'a> {
             return;
         };
         if queue.is_full && !queue.up {
-            let text =
-                "the store is full and the broker away: QoS 1 and 2 are answered with congestion";
+            let text = "the store is full and the broker away: what goes by way of the store is not acknowledged";
             let advice = "Start the broker, or raise store.max.".to_owned();
             self.advise("store", StepState::Stuck, text, Some(advice));
         } else if let Some(oldest) = queue.oldest {

@@ -43,6 +43,13 @@ impl fmt::Display for Config {
                 "uplink   QoS 1 and 2 acknowledged when in the store, published by {}-uplink",
                 settings.name
             )?;
+        } else if settings.upstream.uses_shared() && settings.keep_sessions {
+            writeln!(
+                f,
+                "uplink   QoS 2 of nodes on shared connections acknowledged when in the store, published \
+                 by {}-uplink",
+                settings.name
+            )?;
         }
         for (link, config) in settings.links.iter().zip(&self.links) {
             write!(f, "link     {}: ", link.name)?;

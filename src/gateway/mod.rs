@@ -272,8 +272,7 @@ impl Gateway {
 
     /// Shows the messages that wait for the broker in the store; `None` when the store does not take any.
     pub fn outbox(&self) -> Option<OutboxView> {
-        let uses_store = self.core.settings.upstream.uplink == Uplink::Store;
-        uses_store.then(|| self.nodes.outbox())
+        self.core.stores_uplink().then(|| self.nodes.outbox())
     }
 
     /// Returns the octets of messages that wait for nodes.

@@ -1,4 +1,5 @@
-//! A node, a gateway with `uplink: store`, its disk and a broker, with a fault at every step of every
+//! A node, a gateway that publishes by way of its disk, as `uplink: store` wants it or for QoS 2 on shared
+//! connections, and a broker, with a fault at every step of every
 //! exchange: the gateway is killed, the power fails, the broker goes away and comes back.
 //!
 //! The broker delivers a QoS 2 message when it first sees it, as the strictest of brokers do, or when it is
@@ -45,6 +46,7 @@ const FAULTS: [Fault; 4] = [
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
+    uplink: Uplink,
     mode: Mode,
     /// The node takes one after the other.
     qos: [QoS; 2],
@@ -57,17 +59,25 @@ const Q2: QoS = QoS::ExactlyOnce;
 
 fn kinds() -> impl Iterator<Item = Kind> {
     let modes = [Mode::PerNode, Mode::Shared].into_iter();
-    let all = [[Q1, Q1], [Q2, Q2], [Q2, Q1]];
-    modes.flat_map(move |mode| {
-        let all = all.into_iter();
-        all.flat_map(move |qos| [false, true].map(|late| Kind { mode, qos, late }))
+    let all = modes.flat_map(|mode| {
+        let all = [[Q1, Q1], [Q2, Q2], [Q2, Q1]];
+        all.map(|qos| (Uplink::Store, mode, qos))
+    });
+    let exactly_once = (Uplink::Broker, Mode::Shared, [Q2, Q2]);
+    all.chain([exactly_once]).flat_map(|(uplink, mode, qos)| {
+        [false, true].map(|late| Kind {
+            uplink,
+            mode,
+            qos,
+            late,
+        })
     })
 }
 
-fn storing(mode: Mode) -> Settings {
+fn storing(uplink: Uplink, mode: Mode) -> Settings {
     let mut settings = settings();
     settings.keep_sessions = true;
-    settings.upstream.uplink = Uplink::Store;
+    settings.upstream.uplink = uplink;
     settings.upstream.mode = mode;
     settings.upstream.shared.status_topic = None;
     settings
@@ -151,7 +161,7 @@ struct Broker {
 
 impl Plant {
     fn new(kind: Kind, seed: u64) -> Self {
-        let settings = storing(kind.mode);
+        let settings = storing(kind.uplink, kind.mode);
         #[expect(
             clippy::disallowed_methods,
             reason = "the epoch all times are counted from"

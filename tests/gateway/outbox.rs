@@ -11,6 +11,7 @@ use rumqttc::mqttbytes::v4 as mqtt;
 use crate::support::*;
 
 const UPLINK: &str = "gw-uplink";
+const PUB: &str = "gw-pub-1";
 const SHORT: Topic = Topic::Short(*b"ab");
 const Q1: rumqttc::QoS = rumqttc::QoS::AtLeastOnce;
 const Q2: rumqttc::QoS = rumqttc::QoS::ExactlyOnce;
@@ -318,4 +319,113 @@ fn topics_are_those_the_node_knows() {
         publish(Topic::Normal(TopicId(999)), QoS::AtLeastOnce, 4, b"x"),
     );
     assert!(t.commits.is_empty(), "refused before it is written");
+}
+
+/// The broker takes what nodes publish, but QoS 2 on shared connections goes by way of the store.
+fn exactly_once() -> Settings {
+    let mut settings = shared();
+    settings.upstream.uplink = Uplink::Broker;
+    settings
+}
+
+/// Killed with a message half done at the broker, a gateway published it once more.
+#[test]
+fn qos2_on_shared_connections_goes_by_way_of_the_store() {
+    let mut t = bench(exactly_once(), false);
+    let msg_id = MsgId(7);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 7, b"x"))
+        .sends([])
+        .tells_broker([]);
+    t.stored().sends([(A, Packet::PubRec { msg_id })]);
+    t.tells_broker([(UPLINK, mqtt_publish("ab", Q2, 2, b"x"))]);
+    t.broker = UP;
+    let mut t = t.restarted(exactly_once());
+    t.at(3_000).connected(A, "n", false);
+    let again = (UPLINK.to_owned(), mqtt_dup(mqtt_publish("ab", Q2, 2, b"x")));
+    let told = t.told();
+    assert!(told.contains(&again), "{told:?}");
+    // The node did not hear PUBREC: it has its answer without the broker.
+    t.node(A, repeated(SHORT, QoS::ExactlyOnce, 7, b"x"));
+    t.stored().sends([(A, Packet::PubRec { msg_id })]);
+    t.tells_broker([]);
+    assert_eq!(t.gateway.outbox().expect("a queue").messages, 1);
+    // Other messages go their own way.
+    t.node(A, publish(SHORT, QoS::AtLeastOnce, 8, b"y"));
+    t.tells_broker([(PUB, mqtt_publish("ab", Q1, OWN_ID, b"y"))]);
+    t.broker(PUB, &[mqtt_puback(OWN_ID)]);
+    t.sends([(A, puback(SHORT, 8))]);
+}
+
+#[test]
+fn qos2_of_a_node_with_a_connection_of_its_own_does_not() {
+    let mut settings = exactly_once();
+    settings.upstream.mode = Mode::PerNode;
+    let mut t = bench(settings.clone(), false);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 7, b"x"));
+    t.tells_broker([("n", mqtt_publish("ab", Q2, 7, b"x"))]);
+    assert_eq!(t.gateway.outbox(), None);
+    // Nor without a store.
+    settings.upstream.mode = Mode::Shared;
+    settings.keep_sessions = false;
+    let mut t = bench(settings, false);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 7, b"x"));
+    t.tells_broker([(PUB, mqtt_publish("ab", Q2, OWN_ID, b"x"))]);
+    assert_eq!(t.gateway.outbox(), None);
+}
+
+#[test]
+fn qos2_is_acknowledged_by_the_broker_while_the_store_is_full() {
+    let mut t = bench(exactly_once(), false);
+    // On its way to the disk when that fails.
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 7, b"1"));
+    t.sends([]).tells_broker([]);
+    full(&mut t, true);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 8, b"2"))
+        .sends([]);
+    t.tells_broker([
+        (UPLINK, mqtt_publish("ab", Q2, 2, b"1")),
+        (UPLINK, mqtt_publish("ab", Q2, 3, b"2")),
+    ]);
+    for (pkid, msg_id) in [(2, MsgId(7)), (3, MsgId(8))] {
+        t.broker(UPLINK, &[mqtt::Packet::PubRec(mqtt::PubRec::new(pkid))]);
+        let release = mqtt::Packet::PubRel(mqtt::PubRel::new(pkid));
+        t.sends([]).tells_broker([(UPLINK, release)]);
+        t.broker(UPLINK, &[mqtt::Packet::PubComp(mqtt::PubComp::new(pkid))]);
+        t.sends([(A, Packet::PubRec { msg_id })]);
+        t.node(A, Packet::PubRel { msg_id });
+        t.sends([(A, Packet::PubComp { msg_id })]);
+    }
+    full(&mut t, false);
+    t.stored().sends([]).tells_broker([]);
+    let left = |key: &&bytes::Bytes| key.starts_with(b"up/") || key.starts_with(b"in/");
+    assert_eq!(t.store.keys().filter(left).count(), 0);
+}
+
+/// As without a store: nobody is acknowledged, and nodes repeat.
+#[test]
+fn qos2_waits_in_its_order_while_the_store_is_full_and_the_broker_away() {
+    let mut t = bench(exactly_once(), false);
+    t.broker = Broker::Down;
+    for conn in t.client_ids() {
+        t.cut(&conn);
+    }
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 7, b"1"));
+    t.stored().sends([(A, Packet::PubRec { msg_id: MsgId(7) })]);
+    full(&mut t, true);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 8, b"2"));
+    t.node(A, repeated(SHORT, QoS::ExactlyOnce, 8, b"2"));
+    full(&mut t, false);
+    t.node(A, publish(SHORT, QoS::ExactlyOnce, 9, b"3"));
+    t.stored().sends([(A, Packet::PubRec { msg_id: MsgId(9) })]);
+    t.tells_broker([]);
+    t.broker = UP;
+    t.at(20_000);
+    let told = t.told().into_iter();
+    let published: Vec<_> = told
+        .filter_map(|(conn, packet)| match packet {
+            mqtt::Packet::Publish(publish) if conn == UPLINK => Some(publish.payload.to_vec()),
+            packet => panic!("{conn} {packet:?}"),
+        })
+        .collect();
+    assert_eq!(published, [b"1", b"2", b"3"]);
 }

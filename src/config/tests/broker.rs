@@ -190,3 +190,18 @@ fn uplink_goes_to_a_store_on_disk() {
     let problem = read("broker: {uplink: disk}").expect_err("no such word");
     assert!(problem.to_string().contains("broker"), "{problem}");
 }
+
+#[test]
+fn the_way_of_qos2_by_the_store_is_shown() {
+    let line = "uplink   QoS 2 of nodes on shared connections acknowledged when in the store";
+    let shows = |text: &str| good(text).to_string().contains(line);
+    assert!(shows("broker: {mode: shared}\nstore: {path: s}"));
+    assert!(shows(
+        "broker: {mode_for: {\"a*\": shared}}\nstore: {path: s}"
+    ));
+    assert!(!shows("broker: {mode: shared}"));
+    assert!(!shows("store: {path: s}"));
+    assert!(!shows(
+        "broker: {mode: shared, uplink: store}\nstore: {path: s}"
+    ));
+}

@@ -8,11 +8,12 @@ use super::{Node, Nodes};
 use crate::store::{Record, Ticket};
 use crate::upstream::outbox::{Asker, Outbox, OutboxView};
 use crate::upstream::{Context, NodeKey};
+use crate::wire::QoS;
 
 impl Nodes {
     /// Opens the connection of the uplink queue if there is one.
     pub(super) fn start_outbox(&mut self, now: Instant, core: &mut Core) {
-        if core.settings.upstream.uplink == Uplink::Store {
+        if core.stores_uplink() {
             self.with_outbox(now, core, Outbox::start);
         }
     }
@@ -45,7 +46,7 @@ impl Nodes {
     }
 
     pub(in crate::gateway) fn handle_full(&mut self, now: Instant, is_full: bool, core: &mut Core) {
-        self.outbox.handle_full(is_full);
+        self.with_outbox(now, core, |outbox, cx| outbox.handle_full(is_full, cx));
         self.with_shared(now, core, |shared, cx| shared.handle_full(is_full, cx));
         if is_full {
             self.break_promises(now, core);
@@ -81,6 +82,26 @@ impl Nodes {
                 outbox.start(cx);
             }
         });
+    }
+}
+
+impl Core {
+    /// Returns from which quality of service on the messages of a node go by way of the store.
+    pub(super) fn stored_from(&self, has_own_connection: bool) -> Option<QoS> {
+        match self.settings.upstream.uplink {
+            Uplink::Store => Some(QoS::AtLeastOnce),
+            // The broker cannot know a message again that comes on the connection of all nodes.
+            Uplink::Broker if self.settings.keep_sessions && !has_own_connection => {
+                Some(QoS::ExactlyOnce)
+            }
+            Uplink::Broker => None,
+        }
+    }
+
+    /// Whether messages of any node do.
+    pub(in crate::gateway) fn stores_uplink(&self) -> bool {
+        let is_shared = self.settings.upstream.uses_shared();
+        self.stored_from(!is_shared).is_some()
     }
 }
 

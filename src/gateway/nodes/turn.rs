@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::admission::RefusedReason;
 use super::super::observe::{Happening, Interest, Said};
-use super::super::{Core, Output, Target, Uplink};
+use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::session::{Context, Direction, Journal, Keeping, Session, TROUBLES, Trouble};
 use crate::upstream::mqtt::{self, Connection};
@@ -141,11 +141,16 @@ impl Nodes {
                     events,
                     ..
                 } = buffers;
-                if core.settings.upstream.uplink == Uplink::Store {
+                if let Some(from) = core.stored_from(node.connection.is_some())
+                    && requests.iter().any(|request| Outbox::wants(request, from))
+                {
                     let outbox = &mut self.outbox;
                     core.with_policy(now, sockets, |cx| {
                         let all = std::mem::take(requests).into_iter();
-                        let left = |request| outbox.handle_request(node.asker(key), request, cx);
+                        let left = |request| match Outbox::wants(&request, from) {
+                            true => outbox.handle_request(node.asker(key), request, cx),
+                            false => Some(request),
+                        };
                         requests.extend(all.filter_map(left));
                     });
                 }

@@ -203,6 +203,10 @@ impl Outbox {
                 let Some(entry) = self.remove(index) else {
                     return;
                 };
+                if entry.is_stored {
+                    let key = record::key(entry.serial);
+                    cx.ops.push(Op::Delete { key });
+                }
                 if let Some((asker, id)) = entry.unstored {
                     let stage = if stage == UplinkStage::Completed {
                         UplinkStage::Received
@@ -210,9 +214,6 @@ impl Outbox {
                         stage
                     };
                     self.tell(asker, id, stage);
-                } else {
-                    let key = record::key(entry.serial);
-                    cx.ops.push(Op::Delete { key });
                 }
                 self.send_next(cx);
             }

@@ -1,5 +1,6 @@
-//! The uplink queue (`broker.uplink: store`): messages of QoS 1 and 2 go to the store first, and a node
-//! is acknowledged as soon as they are safe there. Whether the broker is there is no matter to it.
+//! The uplink queue: messages go to the store first, and a node is acknowledged as soon as they are safe
+//! there. Whether the broker is there is no matter to it. It takes QoS 1 and 2 with `broker.uplink: store`,
+//! and else, so that it is exactly once, QoS 2 of nodes on shared connections.
 //!
 //! Stands between the sessions and whatever policy carries them: takes their [`Request::Publish`] and
 //! [`Request::Release`], answers by [`Event::Uplink`], and lets everything else pass. What it took goes to
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use self::lane::Lane;
 use self::record::{Kind, Message};
 use super::{Context, Event, NodeKey, Request, RequestId, UplinkStage};
+use crate::gateway::Uplink;
 use crate::stats::Drop;
 use crate::store::{Op, Record, Ticket};
 use crate::wire::{MsgId, QoS};
@@ -104,7 +106,11 @@ struct Entry {
     step: Step,
     /// As in the store.
     record: Bytes,
-    /// Who hears of it when the broker has it: it is not in the store, which is full.
+    /// Whether the store was given it.
+    is_stored: bool,
+    /// What the node calls a message of QoS 2 it has a record for.
+    mark: Option<MsgId>,
+    /// Who hears of it when the broker has it: the store is full.
     unstored: Option<(Asker, RequestId)>,
 }
 
@@ -151,7 +157,25 @@ impl Outbox {
         }
     }
 
-    /// Takes a request of a node's session; gives back what is none of its matters.
+    /// Whether it may take a request, of messages those from a quality of service on.
+    pub fn wants(request: &Request, from: QoS) -> bool {
+        match request {
+            Request::Publish { qos, .. } => *qos >= from,
+            Request::Release { .. } => true,
+            Request::Connect(options) => options.clean_session,
+            Request::Subscribe { .. }
+            | Request::Unsubscribe { .. }
+            | Request::Acknowledge(_)
+            | Request::Complete(_)
+            | Request::Discard(_)
+            | Request::Postpone(_)
+            | Request::Recall
+            | Request::Disconnect
+            | Request::Abandon => false,
+        }
+    }
+
+    /// Takes a request it [wants](Self::wants); gives back what is none of its matters.
     pub fn handle_request(
         &mut self,
         from: Asker,
@@ -208,11 +232,15 @@ impl Outbox {
             && let Some((_, safe)) = self.commits.pop_front()
         {
             match safe {
-                Safe::Message(serial, asker, id, stage) => {
-                    if let Some(entry) = serial.and_then(|serial| self.entry(serial)) {
+                Safe::Message(None, asker, id, stage) => self.tell(asker, id, stage),
+                Safe::Message(Some(serial), asker, id, stage) => {
+                    // Else the broker's word counts by now.
+                    if let Some(entry) = self.entry(serial)
+                        && entry.step == Step::Writing
+                    {
                         entry.step = Step::Waiting { again: false };
+                        self.tell(asker, id, stage);
                     }
-                    self.tell(asker, id, stage);
                 }
                 Safe::Received(serial) => {
                     if let Some(entry) = self.entry(serial) {
@@ -227,9 +255,33 @@ impl Outbox {
         true
     }
 
-    /// Notes whether the store has room.
-    pub fn handle_full(&mut self, is_full: bool) {
+    /// Notes whether the store has room. What is on its way to a full store may never be safe, should the
+    /// disk have failed: the broker shall acknowledge it.
+    pub fn handle_full(&mut self, is_full: bool, cx: &mut Context<'_>) {
         self.is_full = is_full;
+        if !is_full {
+            return;
+        }
+        let commits = self.commits.iter();
+        let writing: Vec<_> = commits
+            .filter_map(|(_, safe)| match safe {
+                Safe::Message(Some(serial), asker, id, _) => Some((*serial, asker.clone(), *id)),
+                Safe::Message(None, ..) | Safe::Received(_) | Safe::Released(..) => None,
+            })
+            .collect();
+        for (serial, asker, id) in writing {
+            let entry = self.entry(serial);
+            let Some(entry) = entry.filter(|entry| entry.step == Step::Writing) else {
+                continue;
+            };
+            entry.step = Step::Waiting { again: false };
+            let mark = entry.mark.take();
+            entry.unstored = Some((asker.clone(), id));
+            if let Some(msg_id) = mark {
+                self.forget_mark(&asker.client_id, msg_id, cx);
+            }
+        }
+        self.send_next(cx);
     }
 
     /// Returns the next event and the session it is for.
@@ -264,6 +316,8 @@ impl Outbox {
                             Step::Waiting { again }
                         },
                         record: record.value.clone(),
+                        is_stored: true,
+                        mark: None,
                         unstored: None,
                     });
                 }
@@ -327,7 +381,8 @@ impl Outbox {
             return self.commit(Safe::Message(None, asker, id, stage), cx);
         }
         let is_stored = cx.keeps && !self.is_full;
-        if !is_stored && !self.is_up() {
+        let waits = cx.settings.uplink == Uplink::Broker;
+        if !is_stored && !self.is_up() && !waits {
             return self.events.push_back((asker, Event::NoRoom { id }));
         }
         self.last_serial += 1;
@@ -343,6 +398,8 @@ impl Outbox {
                 Step::Waiting { again: false }
             },
             record: record.clone(),
+            is_stored,
+            mark: (is_stored && exactly_once).then_some(msg_id),
             unstored: (!is_stored).then(|| (asker.clone(), id)),
         };
         self.push(entry);
@@ -429,10 +486,16 @@ impl Outbox {
             && entry.since + cx.settings.max_age <= cx.now
             && !known(entry)
         {
-            let serial = entry.serial;
-            self.remove(first);
-            let key = record::key(serial);
-            cx.ops.push(Op::Delete { key });
+            let Some(entry) = self.remove(first) else {
+                break;
+            };
+            if entry.is_stored {
+                let key = record::key(entry.serial);
+                cx.ops.push(Op::Delete { key });
+            }
+            if let Some((asker, id)) = entry.unstored {
+                self.events.push_back((asker, Event::NoRoom { id }));
+            }
             expired += 1;
         }
         if expired == 0 {

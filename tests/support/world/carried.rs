@@ -52,8 +52,14 @@ impl World {
     pub(crate) fn is_carrier(&self, client: &str) -> bool {
         let upstream = &self.settings.upstream;
         let rest = client.strip_prefix(&*upstream.shared.client_id);
-        let role = rest.is_some_and(|rest| rest.starts_with("-pub-") || rest.starts_with("-sub-"));
+        let roles = ["-pub-", "-sub-", "-uplink"];
+        let role = rest.is_some_and(|rest| roles.iter().any(|role| rest.starts_with(role)));
         upstream.mode == Mode::Shared && role
+    }
+
+    /// Whether QoS 2 of the nodes goes to the broker by way of the store.
+    pub(crate) fn stores_qos2(&self) -> bool {
+        self.settings.upstream.mode == Mode::Shared && self.settings.keep_sessions
     }
 
     /// A message of a node came on a shared connection, a Will perhaps.

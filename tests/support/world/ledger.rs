@@ -70,9 +70,14 @@ pub struct Ledger {
     foretold: BTreeSet<u32>,
     messages: Vec<Message>,
     open: BTreeMap<String, BTreeSet<MessageId>>,
-    newest_delivered: BTreeMap<(String, String), MessageId>,
-    newest_arrived: BTreeMap<(String, String), MessageId>,
+    newest_delivered: BTreeMap<Stream, MessageId>,
+    newest_arrived: BTreeMap<Stream, MessageId>,
+    /// Messages of one topic keep their order within a quality of service only.
+    pub(crate) order_by_qos: bool,
 }
+
+/// Client, topic, and quality of service if that counts: what keeps its order.
+type Stream = (String, String, Option<i8>);
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,9 +163,10 @@ impl Ledger {
         let Some(origin) = message.origin.clone() else {
             return (arrivals, false);
         };
+        let qos = self.order_by_qos.then(|| message.qos.level());
         let newest = self
             .newest_arrived
-            .entry((origin, message.topic.clone()))
+            .entry((origin, message.topic.clone(), qos))
             .or_insert(id);
         let overtaken = *newest > id;
         *newest = id.max(*newest);
@@ -204,7 +210,12 @@ impl Ledger {
         }
         let message = &self.messages[id.0 as usize];
         let origin = message.origin.as_deref().unwrap_or("broker");
-        let key = (client.to_owned(), format!("{origin} {}", message.topic));
+        let qos = self.order_by_qos.then(|| message.qos.level());
+        let key = (
+            client.to_owned(),
+            format!("{origin} {}", message.topic),
+            qos,
+        );
         let newest = self.newest_delivered.entry(key).or_insert(id);
         let overtaken = *newest > id;
         *newest = id.max(*newest);

@@ -118,7 +118,7 @@ impl World {
         let placed = &self.devices[index];
         // With a clean session the broker forgets a half-done QoS 2 exchange when its connection breaks.
         let forgotten = placed.device.plan.clean && placed.upset_at.is_some_and(|at| at >= sent_at);
-        let survived = self.remembers_all_since(sent_at);
+        let survived = self.remembers_all_since(sent_at) || self.stores_qos2();
         if times > 1 && qos == QoS::ExactlyOnce && !forgotten && !confused && survived {
             self.accuse(
                 Rule::ExactlyOnce,

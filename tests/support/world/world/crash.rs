@@ -6,6 +6,7 @@ use mqtt_sn_gateway::gateway::{Gateway, Input, Mode, Output};
 use mqtt_sn_gateway::store::Op;
 
 use super::{Happening, World};
+use crate::ledger::{Confirmed, MessageId};
 use crate::link::Impairment;
 use crate::tcp::Piece;
 use crate::violation::Rule;
@@ -38,6 +39,7 @@ impl World {
     pub(super) fn restart(&mut self) {
         let now = self.now();
         let records = self.store.crash(&mut self.rng, now);
+        self.book_safe();
         self.note("-", &[], || {
             format!("the gateway starts with {} records", records.len())
         });
@@ -62,8 +64,19 @@ impl World {
             return;
         }
         let now = self.now();
-        for ticket in self.store.sync(now) {
+        let tickets = self.store.sync(now);
+        self.book_safe();
+        for ticket in tickets {
             self.feed(Input::Stored(ticket));
+        }
+    }
+
+    /// What is safe on its way to the broker is as good as there.
+    fn book_safe(&mut self) {
+        for id in self.store.uplink_queue().filter_map(MessageId::of) {
+            if let Some(message) = self.ledger.message_mut(id) {
+                message.confirmed = message.confirmed.max(Confirmed::Received);
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Peer, Route, Settings};
+use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Mode, Peer, Route, Settings};
 use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
@@ -161,8 +161,10 @@ impl World {
     /// Makes a World without devices.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
+        let mut ledger = Ledger::default();
+        ledger.order_by_qos = settings.upstream.mode == Mode::Shared && settings.keep_sessions;
         Self {
-            ledger: Ledger::default(),
+            ledger,
             broker: Broker::default(),
             transcript: Transcript::silent(),
             traffic: Traffic::default(),
