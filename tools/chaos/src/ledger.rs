@@ -148,6 +148,12 @@ impl fmt::Display for Ledger {
                 let way = format!("{way:?}").to_lowercase();
                 writeln!(f, "lost: {way} QoS {qos} node {node} number {number}")?;
             }
+            let received = account.received.iter();
+            let twice = received.filter(|(_, times)| **times > 1 && *qos == 2);
+            for ((node, number), _) in twice.take(10) {
+                let way = format!("{way:?}").to_lowercase();
+                writeln!(f, "twice: {way} QoS {qos} node {node} number {number}")?;
+            }
         }
         Ok(())
     }

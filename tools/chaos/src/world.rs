@@ -90,7 +90,8 @@ impl World {
             format!(
                 "listener {broker_port} 127.0.0.1\nallow_anonymous true\nuser root\n\
                  persistence true\npersistence_location {place}/\nautosave_interval 1\n\
-                 autosave_on_changes true\nmax_queued_messages 0\nmax_inflight_messages 100\n"
+                 autosave_on_changes true\nmax_queued_messages 0\nmax_inflight_messages 100\n\
+                 log_type all\n"
             ),
         )?;
         let broker = Program::start(
