@@ -1,15 +1,10 @@
 //! What the node answers to REGISTER, PUBLISH and PUBREL.
 
-use std::time::Duration;
-
 use super::{Exchange, Step};
-use crate::session::{Context, Session, State};
+use crate::session::{Context, Session};
 use crate::stats::Drop;
 use crate::topics::Registration;
 use crate::wire::{MsgId, QoS, ReturnCode, Topic, TopicId};
-
-/// Longest pause after the node reported congestion: its `T_WAIT` [S 7.2].
-const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 impl Session {
     pub(in crate::session) fn handle_regack(
@@ -21,8 +16,8 @@ impl Session {
         let Some(exchange) = self
             .downlink
             .exchange
-            .as_mut()
-            .filter(|e| e.msg_id == msg_id)
+            .as_deref()
+            .filter(|exchange| exchange.msg_id == msg_id)
         else {
             return cx.unexpected();
         };
@@ -33,22 +28,12 @@ impl Session {
             ReturnCode::Accepted => {
                 self.registry.set(topic_id, Registration::Known);
                 self.end_exchange();
-            }
-            ReturnCode::Congestion if exchange.backs_off => return,
-            ReturnCode::Congestion => {
-                exchange.backs_off = true;
-                exchange.congested += 1;
-                let congested = exchange.congested;
-                if congested <= cx.link.retries {
-                    // One that sleeps by now is asked when it wakes up.
-                    if matches!(self.state, State::Active { .. } | State::Awake(_)) {
-                        let wait = cx.link.retry * (1 << (congested - 1).min(16));
-                        self.downlink.retry_at = Some(cx.now + wait);
-                    }
-                    return;
+                if let Some(head) = self.downlink.queue.front_mut() {
+                    let name = head.topic.clone();
+                    self.downlink.release_topic(&name);
                 }
-                self.discard_head(Drop::Refused, cx);
             }
+            ReturnCode::Congestion => return self.postpone_register(cx),
             ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
                 self.refuse_topic(topic_id, cx);
             }
@@ -94,30 +79,12 @@ impl Session {
                     self.discard_head(Drop::Refused, cx);
                 }
             }
-            ReturnCode::Congestion => {
-                self.pause(cx);
-                return;
-            }
+            ReturnCode::Congestion => return self.pause(cx),
             ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
                 self.discard_head(Drop::Refused, cx);
             }
         }
         self.pump(cx);
-    }
-
-    fn pause(&mut self, cx: &mut Context<'_>) {
-        let wait = cx
-            .link
-            .retry
-            .saturating_mul(1 << self.downlink.pauses.min(16))
-            .min(PAUSE_MAX);
-        self.end_exchange();
-        self.downlink.pauses += 1;
-        self.downlink.paused = true;
-        self.downlink.retry_at = Some(cx.now + wait);
-        if matches!(self.state, State::Awake(_)) {
-            self.finish_flush(cx);
-        }
     }
 
     /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25). PUBACK does not

@@ -73,10 +73,14 @@ impl super::Downlink {
     }
 
     /// Puts a topic behind the others; `refusals` are those of its next message.
-    fn hold(&mut self, topic: Arc<str>, refusals: u32, until: Option<Instant>) {
+    fn hold(&mut self, topic: Arc<str>, refusals: u32, until: Option<Instant>, now: Instant) {
         self.queue.put_last(&topic);
+        let queue = &self.queue;
         let held = &mut self.outside.get_or_make().held;
-        held.retain(|held| held.topic != topic);
+        held.retain(|held| {
+            let counts = held.until.is_some_and(|until| until > now);
+            held.topic != topic && (counts || queue.holds_topic(&held.topic))
+        });
         held.push(Held {
             topic,
             refusals,
@@ -98,15 +102,15 @@ impl Session {
         let Some(topic) = self.head_topic() else {
             return;
         };
-        let refusals = self.downlink.refusals(&topic) + 1;
+        let mut refusals = self.downlink.refusals(&topic) + 1;
+        let mut wait = doubled(cx.link.retry, refusals - 1);
         if refusals > cx.link.retries {
             self.discard_head(Drop::Refused, cx);
-        } else {
-            let until = cx.now + doubled(cx.link.retry, refusals - 1);
-            // One that sleeps by now is asked when it wakes up.
-            let until = self.is_reachable().then_some(until);
-            self.downlink.hold(topic, refusals, until);
+            (refusals, wait) = (0, cx.link.retry);
         }
+        // One that sleeps by now is asked when it wakes up.
+        let until = self.is_reachable().then_some(cx.now + wait);
+        self.downlink.hold(topic, refusals, until, cx.now);
         self.pump(cx);
     }
 
@@ -121,7 +125,7 @@ impl Session {
         if refusals >= cx.settings.delivery_attempts {
             self.discard_head(Drop::Refused, cx);
         } else {
-            self.downlink.hold(topic, refusals, None);
+            self.downlink.hold(topic, refusals, None, cx.now);
         }
         let wait = doubled(cx.link.retry, self.downlink.pauses).min(PAUSE_MAX);
         self.downlink.pauses += 1;

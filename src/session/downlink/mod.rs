@@ -1,9 +1,11 @@
 //! From the broker to the node: one REGISTER or QoS 1/2 message at a time, repeated until the node
 //! acknowledges it [S 6.10; I-23, I-24].
 //!
-//! `queue` holds what waits, `answers` takes what the node says to it, `retry` what it does not say.
+//! `queue` holds what waits, `answers` takes what the node says to it, `congestion` what it has no room
+//! for, `retry` what it does not say.
 
 mod answers;
+mod congestion;
 mod ids;
 mod queue;
 mod release;
@@ -12,6 +14,7 @@ mod retry;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use self::congestion::Held;
 use self::ids::{Completed, OwnIds};
 use self::queue::{NoRoom, Queue};
 use super::topic::Addressing;
@@ -51,6 +54,8 @@ struct Outside {
     completed: Completed,
     /// Messages the broker sent and the node was not: their repetition is a first sending.
     unsent: Vec<Delivery>,
+    /// Topics that wait because the node was congested.
+    held: Vec<Held>,
 }
 
 impl Outside {
@@ -60,8 +65,13 @@ impl Outside {
             releases,
             completed,
             unsent,
+            held,
         } = self;
-        unanswered.is_none() && releases.is_empty() && completed.is_empty() && unsent.is_empty()
+        unanswered.is_none()
+            && releases.is_empty()
+            && completed.is_empty()
+            && unsent.is_empty()
+            && held.is_empty()
     }
 }
 
@@ -74,10 +84,6 @@ struct Exchange {
     repeats: u32,
     /// When the round began.
     since: Instant,
-    /// REGACK "congestion" came this often (I-12).
-    congested: u32,
-    /// It came since the last sending: however often it comes again, it counts once.
-    backs_off: bool,
     /// The node was silent in this round, and is asked by PINGREQ whether it lives (I-24).
     probed: bool,
     /// Rounds or wake-ups in which the node lived but did not answer it (I-17, I-24).
@@ -174,6 +180,7 @@ impl Downlink {
         }
         if let Some(outside) = outside.get_mut() {
             outside.releases.clear();
+            outside.held.clear();
             outside.completed = Completed::default();
         }
         outside.drop_if(Outside::is_blank);
@@ -189,6 +196,7 @@ impl Downlink {
     pub(in crate::session) fn freeze(&mut self) {
         self.retry_at = None;
         self.paused = false;
+        self.end_holds();
         if let Some(exchange) = &mut self.exchange {
             exchange.repeats = 0;
             exchange.probed = false;
@@ -199,6 +207,7 @@ impl Downlink {
     pub(in crate::session) fn interrupt(&mut self) {
         self.freeze();
         self.pauses = 0;
+        self.forget_holds();
         self.exchange = self
             .exchange
             .take()
@@ -315,6 +324,17 @@ impl Session {
             self.finish_flush(cx);
             return false;
         }
+        if let Some(until) = self.downlink.bring_forward(cx.now) {
+            match self.state {
+                State::Awake(_) => self.finish_flush(cx),
+                State::Active { .. }
+                | State::Asleep
+                | State::Disconnected
+                | State::Lost
+                | State::Connecting(_) => self.downlink.retry_at = Some(until),
+            }
+            return false;
+        }
         let Some(head) = self.downlink.queue.front_mut() else {
             if matches!(self.state, State::Awake(_)) {
                 self.finish_flush(cx);
@@ -369,6 +389,7 @@ impl Session {
                 return;
             };
             cx.stats.delivered[0] += 1;
+            self.downlink.release_topic(&message.topic);
             cx.send(&Packet::Publish(Publish {
                 dup: false,
                 qos: QoS::AtMostOnce,
@@ -394,8 +415,6 @@ impl Session {
             repeats: 0,
             probed: false,
             since: cx.now,
-            congested: 0,
-            backs_off: false,
             failures: 0,
         }));
     }
@@ -405,7 +424,6 @@ impl Session {
         let Some(exchange) = &mut self.downlink.exchange else {
             return;
         };
-        exchange.backs_off = false;
         let msg_id = exchange.msg_id;
         self.downlink.retry_at = Some(cx.now + cx.link.retry);
         if repetition == Repetition::Yes {
@@ -448,6 +466,7 @@ impl Session {
         let Some(message) = self.downlink.queue.pop(cx.budget) else {
             return;
         };
+        self.downlink.release_topic(&message.topic);
         let octets = cx.len(&sized_publish(&message.payload));
         note_drop(reason, &message.topic, octets, cx);
         if let Some(delivery) = message.delivery {
@@ -460,6 +479,7 @@ impl Session {
             return;
         };
         self.downlink.pauses = 0;
+        self.downlink.release_topic(&message.topic);
         cx.stats.delivered[message.qos.level().unsigned_abs() as usize] += 1;
         let took = cx.now.duration_since(message.since);
         match message.qos {

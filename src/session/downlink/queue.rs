@@ -94,6 +94,28 @@ impl Queue {
         Some(message)
     }
 
+    /// Puts the messages of a topic behind all others, in their order.
+    pub(super) fn put_last(&mut self, topic: &str) {
+        if let Some(waiting) = self.0.get_mut() {
+            let messages = std::mem::take(&mut waiting.messages);
+            let (concerned, mut others): (VecDeque<_>, VecDeque<_>) = messages
+                .into_iter()
+                .partition(|message| *message.topic == *topic);
+            others.extend(concerned);
+            waiting.messages = others;
+        }
+    }
+
+    /// Puts one message before all others.
+    pub(super) fn bring_to_front(&mut self, index: usize) {
+        if index > 0
+            && let Some(waiting) = self.0.get_mut()
+            && let Some(message) = waiting.messages.remove(index)
+        {
+            waiting.messages.push_front(message);
+        }
+    }
+
     pub(super) fn clear(&mut self, budget: &mut QueueBudget) {
         while self.pop(budget).is_some() {}
     }

@@ -26,9 +26,9 @@ impl Session {
 
     pub(in crate::session) fn handle_downlink_retry(&mut self, cx: &mut Context<'_>) {
         self.downlink.retry_at = None;
-        if std::mem::take(&mut self.downlink.paused) {
-            self.pump(cx);
-            return;
+        // A pause is over, or what the node had no room for may be tried again.
+        if std::mem::take(&mut self.downlink.paused) || self.downlink.exchange.is_none() {
+            return self.pump(cx);
         }
         let retries = cx.link.retries;
         let Some(exchange) = &mut self.downlink.exchange else {

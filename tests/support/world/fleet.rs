@@ -264,11 +264,12 @@ fn draw_button(rng: &mut Rng, client_id: &str) -> Plan {
 }
 
 fn draw_stance(rng: &mut Rng) -> Stance {
-    match rng.u8(..12) {
+    match rng.u8(..14) {
         0 => Stance::Refuses(ReturnCode::Congestion),
         1 => Stance::Refuses(ReturnCode::NotSupported),
         2 => Stance::Refuses(ReturnCode::InvalidTopicId),
         3 => Stance::Ignores,
+        4 | 5 => Stance::Chokes(rng.u32(2..20)),
         _ => Stance::Takes,
     }
 }

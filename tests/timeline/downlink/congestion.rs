@@ -29,9 +29,9 @@ fn a_congested_register_is_repeated_more_and_more_slowly() {
     t.node(regack(NEW, 4, CONGESTION))
         .sends([])
         .asks([discarded(7)]);
-    t.broker(message("new", Q1, 8, b"2"))
-        .sends([register(NEW, 5, "new")]);
-    t.node(regack(NEW, 5, CONGESTION)).due(80_010);
+    t.broker(message("new", Q1, 8, b"2")).sends([]).due(80_010);
+    t.at(80_010).sends([register(NEW, 5, "new")]);
+    t.node(regack(NEW, 5, CONGESTION)).due(90_010);
 }
 
 /// The network doubled REGACK: the wait was doubled with it, and the message given up at half time.

@@ -1,5 +1,6 @@
 //! From the broker to the node [S 6.10; I-12, I-16, I-23, I-24, I-25, I-29, I-37].
 
+mod congestion;
 mod publish;
 mod queue;
 mod register;

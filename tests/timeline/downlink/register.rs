@@ -72,39 +72,3 @@ fn a_rejected_register_ends_a_subscription_of_just_that_name() {
         discarded(7),
     ]);
 }
-
-#[test]
-fn a_congested_register_is_repeated_more_and_more_slowly() {
-    let mut t = subscribed();
-    t.at(10)
-        .broker(message("new", Q1, 7, b"1"))
-        .sends([register(TopicId(3), 1, "new")]);
-    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
-        .due(10_010);
-    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
-    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
-        .due(30_010);
-    t.at(30_010).sends([register(TopicId(3), 1, "new")]);
-    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
-        .due(70_010);
-    t.at(70_010).sends([register(TopicId(3), 1, "new")]);
-    // Then this message goes, and only this one.
-    t.node(regack(TopicId(3), 1, ReturnCode::Congestion))
-        .sends([])
-        .asks([discarded(7)]);
-    t.broker(message("new", Q1, 8, b"2"))
-        .sends([register(TopicId(3), 2, "new")]);
-}
-
-/// The network doubled REGACK: the wait was doubled with it, and the message given up at half time.
-#[test]
-fn congestion_said_twice_counts_once() {
-    let mut t = subscribed();
-    t.at(10)
-        .broker(message("new", Q1, 7, b"1"))
-        .sends([register(TopicId(3), 1, "new")]);
-    let full = regack(TopicId(3), 1, ReturnCode::Congestion);
-    t.node(full).node(full).due(10_010);
-    t.at(10_010).sends([register(TopicId(3), 1, "new")]);
-    t.node(full).node(full).asks([]).due(30_010);
-}

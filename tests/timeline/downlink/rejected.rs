@@ -78,25 +78,6 @@ fn a_predefined_id_rejected_at_qos0_is_replaced_by_a_normal_one() {
 }
 
 #[test]
-fn a_congested_node_is_left_alone_for_a_while() {
-    let mut t = subscribed();
-    t.at(10)
-        .broker(message("a", Q1, 7, b"x"))
-        .sends([publish(A, Q1, 1, b"x")]);
-    t.node(puback(A, 1, ReturnCode::Congestion))
-        .asks([])
-        .due(10 + T_RETRY);
-    t.broker(message("a", Q0, 0, b"y")).nothing_more();
-    t.at(10 + T_RETRY).sends([dup(publish(A, Q1, 1, b"x"))]);
-    t.node(puback(A, 1, ReturnCode::Congestion))
-        .due(10 + 3 * T_RETRY);
-    t.at(10 + 3 * T_RETRY).sends([dup(publish(A, Q1, 1, b"x"))]);
-    t.node(puback(A, 1, ACCEPTED))
-        .asks([done(7)])
-        .sends([publish(A, Q0, 0, b"y")]);
-}
-
-#[test]
 fn a_message_the_node_does_not_support_is_dropped() {
     for code in [ReturnCode::NotSupported, ReturnCode::Reserved(0x80)] {
         let mut t = subscribed();

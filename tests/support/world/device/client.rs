@@ -70,11 +70,11 @@ pub struct Identity {
     pub retry: Duration,
     /// `N_RETRY`.
     pub retries: u32,
-    /// What it makes of a REGISTER.
+    /// What it makes of REGISTER and PUBLISH.
     pub stance: Stance,
 }
 
-/// What a client makes of the gateway's REGISTER.
+/// What a client makes of the gateway's REGISTER and PUBLISH.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stance {
     /// Takes the topic.
@@ -84,6 +84,8 @@ pub enum Stance {
     Refuses(ReturnCode),
     /// Answers nothing, as Zephyr does when its table is full.
     Ignores,
+    /// Takes the topic, but has no room for one in so many messages of QoS 1 and 2.
+    Chokes(u32),
 }
 
 /// The client.
@@ -99,6 +101,8 @@ pub struct Client {
     pub(super) names: BTreeMap<TopicId, String>,
     pub(super) received: BTreeSet<MsgId>,
     pub(super) finished: Vec<(MsgId, Duration)>,
+    /// Messages of QoS 1 and 2 that came, taken or not.
+    pub(super) offered: u32,
     pub(super) last_sent: Duration,
     pub(super) datagrams: VecDeque<Vec<u8>>,
     pub(super) events: VecDeque<Event>,
@@ -117,6 +121,7 @@ impl Client {
             names: BTreeMap::new(),
             received: BTreeSet::new(),
             finished: Vec::new(),
+            offered: 0,
             last_sent: Duration::ZERO,
             datagrams: VecDeque::new(),
             events: VecDeque::new(),

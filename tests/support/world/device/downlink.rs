@@ -35,7 +35,7 @@ impl Client {
         }
         self.stay_awake(now);
         let code = match self.identity.stance {
-            Stance::Takes => ReturnCode::Accepted,
+            Stance::Takes | Stance::Chokes(_) => ReturnCode::Accepted,
             Stance::Refuses(code) => code,
             Stance::Ignores => return,
         };
@@ -72,6 +72,18 @@ impl Client {
             );
             return;
         }
+        if publish.qos >= QoS::AtLeastOnce && self.has_no_room(msg_id) {
+            let code = ReturnCode::Congestion;
+            self.say(
+                now,
+                Packet::PubAck {
+                    topic_id,
+                    msg_id,
+                    code,
+                },
+            );
+            return;
+        }
         match publish.qos {
             QoS::MinusOne | QoS::AtMostOnce => self.deliver(publish),
             QoS::AtLeastOnce => {
@@ -95,6 +107,29 @@ impl Client {
                 self.say(now, Packet::PubRec { msg_id });
             }
         }
+    }
+
+    /// It has room again for whatever comes.
+    pub(super) fn breathe(&mut self) {
+        let crowded = Stance::Refuses(ReturnCode::Congestion);
+        let stance = self.identity.stance;
+        if matches!(stance, Stance::Chokes(_)) || stance == crowded {
+            self.identity.stance = Stance::Takes;
+        }
+    }
+
+    fn has_no_room(&mut self, msg_id: MsgId) -> bool {
+        let Stance::Chokes(every) = self.identity.stance else {
+            return false;
+        };
+        self.offered += 1;
+        // What it has it confirms.
+        let has = self.received.contains(&msg_id)
+            || self
+                .finished
+                .iter()
+                .any(|(finished, _)| *finished == msg_id);
+        !has && self.offered.is_multiple_of(every)
     }
 
     /// The gateway released a QoS 2 message. A repetition may still be on its way.

@@ -158,6 +158,9 @@ impl Device {
     /// Changes the season.
     pub fn enter(&mut self, now: Duration, season: Season, ledger: &mut Ledger) {
         self.season = season;
+        if season != Season::Lively {
+            self.client.breathe();
+        }
         if season == Season::Over {
             self.outbox.clear();
             self.sleep_at = None;

@@ -27,7 +27,6 @@ pub(super) struct Exchange {
     sendings: u32,
     /// Over all rounds and wake-ups.
     all_sendings: u32,
-    congested: u32,
     prompted: bool,
     /// When it was sent out of turn; the timer may have started again with any of these.
     answers: Vec<Duration>,
@@ -35,6 +34,8 @@ pub(super) struct Exchange {
     /// Sendings since the node was heard, whatever it said.
     unheard: u32,
     suspended: bool,
+    /// The last repetition was asked for at a moment in which one was due anyhow: the round may be over.
+    overdue: bool,
 }
 
 /// How long the gateway asks.
@@ -57,6 +58,20 @@ impl Patience {
     }
 }
 
+impl Patience {
+    pub(super) fn retry(self) -> Duration {
+        self.retry
+    }
+
+    pub(super) fn retries(self) -> u32 {
+        self.retries
+    }
+
+    pub(super) fn attempts(self) -> u32 {
+        self.attempts
+    }
+}
+
 impl Exchange {
     pub(super) fn begin(now: Duration, kind: Kind, msg_id: MsgId) -> Self {
         Self {
@@ -66,12 +81,12 @@ impl Exchange {
             last_sent: now,
             sendings: 1,
             all_sendings: 1,
-            congested: 0,
             prompted: false,
             answers: Vec::new(),
             heard: false,
             unheard: 1,
             suspended: false,
+            overdue: false,
         }
     }
 
@@ -157,7 +172,9 @@ impl Exchange {
         let gap = now - self.last_sent;
         let first = self.sendings == 0;
         self.answers.retain(|at| now - *at < patience.retry);
-        if std::mem::take(&mut self.prompted) {
+        let prompted = std::mem::take(&mut self.prompted);
+        self.overdue = prompted && gap >= patience.retry;
+        if prompted {
             self.sendings = 0;
             self.answers.push(now);
         } else if gap < patience.retry && !first {
@@ -180,19 +197,13 @@ impl Exchange {
         (publish && !dup).then(|| (Rule::Dup, "a repetition without DUP".to_owned()))
     }
 
-    /// The node has no room for the name it was offered, for the time being.
-    pub(super) fn congest(&mut self, msg_id: MsgId) {
-        self.congested += u32::from(self.is_register(msg_id));
-    }
-
     /// Returns the exchange as a reason why no other may begin yet.
     pub(super) fn may_be_left(&self, now: Duration, patience: Patience) -> Option<&Self> {
         let round = patience.retries + 1;
         // At a sleeper each wake-up begins a round of its own.
         let silent = self.sendings >= round || self.all_sendings >= 2 * round;
-        let exhausted = silent && now >= self.last_sent + patience.retry;
-        let full = self.congested > patience.retries;
-        (!exhausted && !full && !self.suspended).then_some(self)
+        let exhausted = silent && (self.overdue || now >= self.last_sent + patience.retry);
+        (!exhausted && !self.suspended).then_some(self)
     }
 
     /// A node that is heard from is asked in further rounds; in the last of them it may be silent (I-24).

@@ -3,6 +3,7 @@
 //! The observer sees what goes into the gateway and what comes out of it, never inside. From that it
 //! keeps its own idea of each session (a [`Shadow`]) by the text of the specification, and compares.
 
+mod crowded;
 mod exchange;
 mod shadow;
 mod subscriptions;
@@ -186,7 +187,8 @@ impl Observer {
         else {
             return;
         };
-        shadow.hear(now, packet, ledger);
+        let patience = Patience::on(peer.link, &self.settings);
+        shadow.hear(now, packet, patience, ledger);
         if let Packet::Subscribe {
             msg_id,
             ref filter,
@@ -308,7 +310,7 @@ impl Observer {
                 msg_id,
                 topic_name,
             } => shadow
-                .may_send()
+                .may_send(self.now)
                 .or_else(|| shadow.offer(topic_id, msg_id, topic_name))
                 .or_else(|| {
                     let kind = Kind::Register(topic_name.to_owned());
@@ -320,7 +322,7 @@ impl Observer {
                 code,
             } if code.is_accepted() => shadow.tell_registered(topic_id, msg_id),
             Packet::Publish(publish) => shadow
-                .may_send()
+                .may_send(self.now)
                 .or_else(|| shadow.topic_is_known(&publish, ledger, &self.settings))
                 .or_else(|| {
                     if publish.qos == QoS::AtMostOnce {
@@ -339,9 +341,9 @@ impl Observer {
                         ledger,
                     )
                 }),
-            Packet::PubRel { msg_id } => {
+            Packet::PubRel { msg_id } => shadow.may_release(self.now, msg_id).or_else(|| {
                 shadow.exchange(self.now, Kind::Release, msg_id, false, patience, ledger)
-            }
+            }),
             Packet::PubAck { msg_id, code, .. } if code.is_accepted() => {
                 let before = shadow.uplink_confirmed(msg_id, ledger);
                 broker_first(before, Confirmed::Received)

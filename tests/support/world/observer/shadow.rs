@@ -6,6 +6,7 @@ use std::time::Duration;
 use mqtt_sn_gateway::gateway::{Peer, Settings};
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
+use super::crowded::Crowded;
 use super::exchange::{Exchange, Kind, Patience};
 use super::name_of;
 use super::subscriptions::{Asked, Subscriptions};
@@ -46,12 +47,16 @@ pub(super) struct Shadow {
     pub(super) left_at: Option<Duration>,
     /// Names whose messages the gateway may drop, and until when.
     hopeless: BTreeMap<String, Duration>,
+    /// What the node has no room for at present: names, and messages.
+    crowded: Crowded,
     told: BTreeMap<TopicId, String>,
     names: BTreeMap<TopicId, String>,
     offered: BTreeMap<MsgId, (TopicId, String)>,
     registers: BTreeMap<MsgId, String>,
     uplink: BTreeMap<MsgId, (Vec<u8>, QoS)>,
     exchange: Option<Exchange>,
+    /// The node's last PUBREC.
+    received_at: Option<(MsgId, Duration)>,
     begun: BTreeMap<Vec<u8>, MsgId>,
     /// Messages of QoS 1 the node has acknowledged. To a session that was lost meanwhile that says
     /// nothing, and nobody outside knows: the broker repeats them, and the gateway may with DUP.
@@ -73,12 +78,14 @@ impl Shadow {
             wants: Wish::Nothing,
             left_at: None,
             hopeless: BTreeMap::new(),
+            crowded: Crowded::default(),
             told: BTreeMap::new(),
             names: BTreeMap::new(),
             offered: BTreeMap::new(),
             registers: BTreeMap::new(),
             uplink: BTreeMap::new(),
             exchange: None,
+            received_at: None,
             begun: BTreeMap::new(),
             answered: BTreeSet::new(),
             subscriptions: Subscriptions::default(),
@@ -107,6 +114,9 @@ impl Shadow {
             }
         }
         self.clean = clean;
+        if !repeated {
+            self.crowded = Crowded::default();
+        }
         self.peer = Some(peer.clone());
         self.mode = Mode::Active;
         self.over = false;
@@ -151,6 +161,7 @@ impl Shadow {
             Wish::Nothing => return false,
         }
         self.mode = Mode::Asleep;
+        self.crowded.end();
         if let Some(exchange) = &mut self.exchange {
             exchange.suspend();
         }
@@ -171,6 +182,7 @@ impl Shadow {
     pub(super) fn end_of_flush(&mut self) {
         if self.mode == Mode::Awake {
             self.mode = Mode::Asleep;
+            self.crowded.end();
             if let Some(exchange) = &mut self.exchange {
                 exchange.suspend();
             }
@@ -185,7 +197,13 @@ impl Shadow {
     }
 
     /// A packet of the node reaches the gateway.
-    pub(super) fn hear(&mut self, now: Duration, packet: &Packet<'_>, ledger: &mut Ledger) {
+    pub(super) fn hear(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        patience: Patience,
+        ledger: &mut Ledger,
+    ) {
         if !matches!(packet, Packet::Connect { .. }) {
             self.heard_since_connect = true;
         }
@@ -212,13 +230,14 @@ impl Shadow {
                 self.uplink
                     .insert(publish.msg_id, (publish.data.to_vec(), publish.qos));
             }
-            Packet::RegAck { msg_id, code, .. } => self.hear_regack(msg_id, code),
+            Packet::RegAck { msg_id, code, .. } => self.hear_regack(now, msg_id, code, patience),
             Packet::PubAck {
                 topic_id,
                 msg_id,
                 code,
-            } => self.hear_puback(topic_id, msg_id, code, ledger),
+            } => self.hear_puback(now, (topic_id, msg_id, code), patience, ledger),
             Packet::PubRec { msg_id } => {
+                self.received_at = Some((msg_id, now));
                 if let Some(exchange) = &mut self.exchange
                     && exchange.receive(msg_id, now)
                 {
@@ -260,40 +279,37 @@ impl Shadow {
         }
     }
 
-    fn hear_regack(&mut self, msg_id: MsgId, code: ReturnCode) {
-        if !code.is_accepted()
-            && let Some((_, name)) = self.offered.get(&msg_id)
-        {
+    fn hear_regack(&mut self, now: Duration, msg_id: MsgId, code: ReturnCode, patience: Patience) {
+        let refused = !code.is_accepted() && code != ReturnCode::Congestion;
+        if refused && let Some((_, name)) = self.offered.get(&msg_id) {
             // I-12: messages on a name the node refuses are dropped, and it ends a subscription to it.
             self.hopeless.insert(name.clone(), Duration::MAX);
-            if code != ReturnCode::Congestion {
-                self.subscriptions.leave(name);
-            }
+            self.subscriptions.leave(name);
         }
-        if code == ReturnCode::Congestion {
-            if let Some(exchange) = &mut self.exchange {
-                exchange.congest(msg_id);
-            }
-            return;
-        }
-        let Some(_) = self
-            .exchange
-            .take_if(|exchange| exchange.is_register(msg_id))
-        else {
+        let answered = |exchange: &mut Exchange| exchange.is_register(msg_id);
+        let Some(exchange) = self.exchange.take_if(answered) else {
             return;
         };
+        if code == ReturnCode::Congestion {
+            let name = exchange.topic().unwrap_or_default().to_owned();
+            if self.crowded.refuse_name(now, &name, patience) {
+                self.hopeless.insert(name, Duration::MAX);
+            }
+            return;
+        }
         if let Some((id, name)) = self.offered.remove(&msg_id)
             && code.is_accepted()
         {
+            self.crowded.take_name(&name);
             self.told.insert(id, name);
         }
     }
 
     fn hear_puback(
         &mut self,
-        topic_id: TopicId,
-        msg_id: MsgId,
-        code: ReturnCode,
+        now: Duration,
+        (topic_id, msg_id, code): (TopicId, MsgId, ReturnCode),
+        patience: Patience,
         ledger: &mut Ledger,
     ) {
         let is_running = self.exchange.is_some();
@@ -308,16 +324,21 @@ impl Shadow {
             return;
         };
         let payload = exchange.payload().to_vec();
+        self.begun.remove(&payload);
         match code {
             ReturnCode::Accepted => {
-                self.begun.remove(&payload);
                 self.confirm(&payload, ledger);
                 self.answered.insert(payload);
             }
-            ReturnCode::Congestion => self.give_up(&payload, ledger),
+            ReturnCode::Congestion => {
+                if self.crowded.refuse_message(now, &payload, patience) {
+                    self.give_up(&payload, ledger);
+                }
+                // It was not taken: what is sent again may say DUP, and need not.
+                self.answered.insert(payload);
+            }
             // The node did not take it: what is sent again is new to it.
             ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
-                self.begun.remove(&payload);
                 self.give_up(&payload, ledger);
             }
         }
@@ -340,8 +361,19 @@ impl Shadow {
     }
 
     /// Whether the gateway may start something towards the node now.
-    pub(super) fn may_send(&self) -> Verdict {
-        (self.mode == Mode::Asleep).then(|| (Rule::LetSleep, "the node sleeps".to_owned()))
+    pub(super) fn may_send(&self, now: Duration) -> Verdict {
+        if self.mode == Mode::Asleep {
+            return Some((Rule::LetSleep, "the node sleeps".to_owned()));
+        }
+        let crowded = self.crowded.is_full(now);
+        crowded.then(|| (Rule::Retry, "the node has no room yet".to_owned()))
+    }
+
+    /// Whether the gateway may ask the node to forget a message: a sleeper when it has just answered.
+    pub(super) fn may_release(&self, now: Duration, msg_id: MsgId) -> Verdict {
+        let asked = self.received_at == Some((msg_id, now));
+        (self.mode == Mode::Asleep && !asked)
+            .then(|| (Rule::LetSleep, "the node sleeps".to_owned()))
     }
 
     /// The gateway offers an id for a name.
@@ -442,6 +474,11 @@ impl Shadow {
         patience: Patience,
         ledger: &mut Ledger,
     ) -> Verdict {
+        if let Kind::Register(name) = &kind
+            && let Some(what) = self.crowded.is_too_early(now, name)
+        {
+            return Some((Rule::Retry, what));
+        }
         if let Some(running) = &mut self.exchange {
             if running.is_same(&kind, msg_id) {
                 return running.repeat(now, dup, patience);
