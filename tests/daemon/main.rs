@@ -14,6 +14,7 @@ mod api;
 mod downlink;
 #[cfg(feature = "embedded-broker")]
 mod embedded;
+mod full_disk;
 mod hostile;
 mod lifecycle;
 mod logs;

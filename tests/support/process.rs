@@ -62,6 +62,11 @@ impl Process {
         }
     }
 
+    /// Returns the process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, as kill(1) names it.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
@@ -112,6 +117,12 @@ impl Gateway {
     pub(crate) fn at(file: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         Self::listening(Process::start(Self::command().arg(file), directory))
+    }
+
+    /// Starts the gateway by a command of the test's own.
+    pub(crate) fn by(command: &mut Command) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        Self::listening(Process::start(command, directory))
     }
 
     fn listening(process: Process) -> Self {
