@@ -236,11 +236,13 @@ fn what_a_node_is_owed_survives_kill_9() {
     let gateway = Gateway::at(&file);
     let mut node = Node::new(gateway.address);
     node.connect("faithful", false);
+    // At least once, and in order: killed before the broker was told, it gets both again.
     let mut heard = Vec::new();
     while heard.last().is_none_or(|last| last != b"while dead") {
-        heard.push(node.take().data);
+        let data = node.take().data;
+        if !heard.contains(&data) {
+            heard.push(data);
+        }
     }
-    // At least once, and in order.
-    heard.dedup();
     assert_eq!(heard, [&b"before 1"[..], b"before 2", b"while dead"]);
 }
