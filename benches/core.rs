@@ -119,8 +119,18 @@ impl World {
             msg_id: MsgId::NONE,
             last: 0,
         };
+        world.reach_broker();
         (0..nodes).for_each(|node| world.connect(node));
         world
+    }
+
+    /// Opens the gateway's own connection.
+    fn reach_broker(&mut self) {
+        self.input(Input::Timeout);
+        let own = self.opened.expect("a connection is opened");
+        self.input(Input::Broker(SocketEvent::Opened(own)));
+        let connack = b"\x20\x02\x00\x00";
+        self.input(Input::Broker(SocketEvent::Received(own, connack)));
     }
 
     /// Returns the node whose turn it is, a while after the last one. By a stride: neighbours in memory

@@ -117,7 +117,9 @@ impl Anonymous {
         };
         let was_up = connection.is_up();
         let (mut sockets, mut events) = (Vec::new(), Vec::new());
-        core.with_mqtt(now, &mut sockets, &mut events, |cx| act(connection, cx));
+        core.with_mqtt(now, None, &mut sockets, &mut events, |cx| {
+            act(connection, cx)
+        });
         match (was_up, connection.is_up()) {
             (false, true) => (self.down_since, self.up_since) = (None, Some(now)),
             (true, false) => (self.down_since, self.up_since) = (Some(now), None),

@@ -222,6 +222,11 @@ impl Session {
         subscriptions.map(|subscription| (subscription.filter.clone(), subscription.qos))
     }
 
+    /// Returns the topic names that have an id.
+    pub fn names(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Returns when the node was last heard.
     pub fn last_heard(&self) -> Instant {
         self.last_heard

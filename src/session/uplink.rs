@@ -173,6 +173,12 @@ impl Session {
             };
             self.uplink.push(exchange, cx.settings.uplink_window);
         }
+        // One of QoS 0 is mostly sent at once; who keeps it makes a copy.
+        let payload = if acknowledged {
+            Bytes::copy_from_slice(publish.data)
+        } else {
+            cx.scratch.copy(publish.data)
+        };
         cx.requests.push(Request::Publish {
             id: request,
             msg_id: if acknowledged {
@@ -181,7 +187,7 @@ impl Session {
                 MsgId::NONE
             },
             topic,
-            payload: Bytes::copy_from_slice(publish.data),
+            payload,
             qos: publish.qos,
             retain: publish.retain,
             repeated: false,

@@ -73,11 +73,16 @@ impl Registry {
 
     /// Returns the id of a name, and what the node knows of it.
     pub fn find(&self, name: &str) -> Option<(TopicId, Registration)> {
-        let fingerprint = fingerprint(name);
-        self.entries
-            .iter()
-            .find(|entry| entry.fingerprint == fingerprint && *entry.name == *name)
-            .map(|entry| (entry.id, entry.registration))
+        let mut entries = self.entries.iter();
+        let entry = entries
+            .find(|entry| std::ptr::eq(&*entry.name, name))
+            .or_else(|| self.by_name(name))?;
+        Some((entry.id, entry.registration))
+    }
+
+    /// Returns the name as it is kept here, if it has an id.
+    pub fn known(&self, name: &str) -> Option<&Arc<str>> {
+        self.by_name(name).map(|entry| &entry.name)
     }
 
     /// Returns the id of a name, assigning one if it has none. Ids for which `reserved` answers true
@@ -190,6 +195,12 @@ impl Registry {
             }
             self.next = following;
         }
+    }
+
+    fn by_name(&self, name: &str) -> Option<&Entry> {
+        let fingerprint = fingerprint(name);
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.fingerprint == fingerprint && *entry.name == *name)
     }
 
     fn entry(&self, id: TopicId) -> Option<&Entry> {

@@ -50,6 +50,7 @@ impl Context<'_> {
             rng: self.rng,
             serial: self.serial,
             trouble: self.trouble,
+            names: None,
             scratch: self.scratch,
             sockets: self.sockets,
             events,

@@ -11,6 +11,7 @@ use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::session::{Context, Direction, Journal, Keeping, Session, TROUBLES, Trouble};
+use crate::topics::Registry;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
 use crate::upstream::shared::Shared;
@@ -46,9 +47,16 @@ impl Nodes {
             return;
         };
         let buffers = &mut self.buffers;
-        core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
-            connection.handle_socket(event, cx);
-        });
+        let names = Some(node.session.names());
+        core.with_mqtt(
+            now,
+            names,
+            &mut buffers.sockets,
+            &mut buffers.events,
+            |cx| {
+                connection.handle_socket(event, cx);
+            },
+        );
         self.settle(now, key, core);
     }
 
@@ -96,7 +104,7 @@ impl Nodes {
         if let Some(connection) = &mut node.connection
             && due(connection.poll_timeout(&core.settings.upstream))
         {
-            core.with_mqtt(now, &mut buffers.sockets, &mut buffers.events, |cx| {
+            core.with_mqtt(now, None, &mut buffers.sockets, &mut buffers.events, |cx| {
                 connection.handle_timeout(cx);
             });
         }
@@ -155,7 +163,7 @@ impl Nodes {
                     });
                 }
                 if let Some(connection) = &mut node.connection {
-                    core.with_mqtt(now, sockets, events, |cx| {
+                    core.with_mqtt(now, None, sockets, events, |cx| {
                         for request in requests.drain(..) {
                             connection.handle_request(request, cx);
                         }
@@ -404,6 +412,7 @@ impl Core {
     pub(in crate::gateway) fn with_mqtt(
         &mut self,
         now: Instant,
+        names: Option<&Registry>,
         sockets: &mut Vec<SocketRequest>,
         events: &mut Vec<Event>,
         act: impl FnOnce(&mut mqtt::Context<'_>),
@@ -416,6 +425,7 @@ impl Core {
             rng: &mut self.rng,
             serial: &mut self.connections,
             trouble: &mut self.trouble,
+            names,
             scratch: &mut self.scratch,
             sockets,
             events,

@@ -344,7 +344,7 @@ impl Session {
             }
             return false;
         };
-        let (name, payload) = (head.topic.clone(), head.payload.clone());
+        let name = head.topic.clone();
         match self.addressing(&name, cx) {
             Addressing::Ready(topic) => self.publish_head(topic, cx),
             Addressing::Register(topic_id) => {
@@ -353,7 +353,9 @@ impl Session {
                     msg_id: MsgId::NONE,
                     topic_name: &name,
                 };
-                if !cx.fits(&register) || !cx.fits(&sized_publish(&payload)) {
+                let head = self.downlink.queue.front_mut();
+                let fits = head.is_some_and(|head| cx.fits(&sized_publish(&head.payload)));
+                if !cx.fits(&register) || !fits {
                     self.discard_head(Drop::TooLarge, cx);
                     return true;
                 }

@@ -1,6 +1,7 @@
 //! What is under way from the broker to the session: packet ids and their fate.
 
 use rumqttc::mqttbytes::v4::{Packet, PubAck, PubComp, PubRec};
+use smallvec::SmallVec;
 
 use crate::memory::Seldom;
 use crate::upstream::Delivery;
@@ -13,15 +14,18 @@ pub(super) struct Incoming {
     open: Seldom<Open>,
 }
 
+/// Entries that are small, and mostly one or none.
+type Few<T> = SmallVec<[T; 2]>;
+
 /// What the broker has not forgotten.
 #[derive(Debug, Default)]
 struct Open {
     /// With the session, not acknowledged yet.
-    held: Vec<Held>,
+    held: Few<Held>,
     /// QoS 2: acknowledged, not completed.
-    recorded: Vec<Recorded>,
+    recorded: Few<Recorded>,
     /// Acknowledged by the node before the broker repeated it on the present connection.
-    settled: Vec<(u16, Settled)>,
+    settled: Few<(u16, Settled)>,
 }
 
 /// A message the session has.
@@ -306,7 +310,7 @@ impl Incoming {
     /// Takes the first entry that `is` so out of one of the lists.
     fn take_where<T>(
         &mut self,
-        list: impl FnOnce(&mut Open) -> &mut Vec<T>,
+        list: impl FnOnce(&mut Open) -> &mut Few<T>,
         is: impl FnMut(&T) -> bool,
     ) -> Option<T> {
         let list = list(self.open.get_mut()?);

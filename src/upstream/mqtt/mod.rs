@@ -20,17 +20,19 @@ use rumqttc::mqttbytes::v4::{
 };
 
 use self::incoming::Incoming;
-use self::outgoing::{Outgoing, Release, Resend};
-use self::stream::Stream;
+use self::outgoing::{Message, Outgoing, Release, Resend};
+use self::stream::Partial;
 use self::trouble::Loss;
 use super::{
-    ConnId, ConnectOptions, Event, Refusal, Request, SocketEvent, SocketRequest, UplinkStage,
+    ConnId, ConnectOptions, Event, Refusal, Request, RequestId, SocketEvent, SocketRequest,
+    UplinkStage,
 };
 use crate::gateway::UpstreamSettings;
 use crate::memory::Seldom;
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
-use crate::wire::QoS;
+use crate::topics::Registry;
+use crate::wire::{MsgId, QoS};
 
 pub use self::trouble::Trouble;
 
@@ -55,6 +57,8 @@ pub struct Context<'a> {
     pub serial: &'a mut u32,
     /// What all connections together say of the broker.
     pub trouble: &'a mut Trouble,
+    /// Names the node has already: its messages need no copies of them.
+    pub names: Option<&'a Registry>,
     /// Buffer the packets are written to before they are cut off.
     pub scratch: &'a mut Scratch,
     /// Receives what the sockets shall do.
@@ -82,7 +86,7 @@ pub struct Connection {
     congested: bool,
     last_sent: Instant,
     /// What came of a packet so far.
-    partial: Seldom<Stream>,
+    partial: Seldom<Partial>,
     outgoing: Outgoing,
     incoming: Incoming,
 }
@@ -205,24 +209,14 @@ impl Connection {
                 retain,
                 repeated,
             } => {
-                let mut publish = Publish::from_bytes(&*topic, to_mqtt(qos), payload);
-                publish.retain = retain;
-                publish.dup = repeated;
-                cx.stats.uplink[qos.level() as usize & 0b11] += 1;
-                if qos > QoS::AtMostOnce {
-                    let send = self.can_send();
-                    let Some(packet) = self.outgoing.publish(id, msg_id, publish, send) else {
-                        return;
-                    };
-                    self.send(&packet, cx);
-                } else if self.can_send() {
-                    self.send(&Packet::Publish(publish), cx);
-                } else if self.phase == Phase::Idle {
-                    cx.stats.drops[Drop::Upstream] += 1;
-                } else {
-                    let bound = self.qos0_bound(cx.settings);
-                    cx.stats.drops[Drop::Upstream] += self.outgoing.hold(publish, bound);
-                }
+                let message = Message {
+                    topic,
+                    payload,
+                    qos,
+                    retain,
+                    repeated,
+                };
+                self.publish(id, msg_id, message, cx);
             }
             Request::Release { id, msg_id } => {
                 match self.outgoing.release(id, msg_id, self.is_up()) {
@@ -293,9 +287,7 @@ impl Connection {
             (SocketEvent::Received(conn, octets), phase)
                 if phase.conn() == Some(conn) && !matches!(phase, Phase::Leaving { .. }) =>
             {
-                let mut stream = std::mem::take(&mut self.partial).into_part();
-                stream.push(octets);
-                self.handle_stream(stream, cx);
+                self.handle_octets(octets, cx);
             }
             (SocketEvent::Congested(conn, congested), phase) if phase.conn() == Some(conn) => {
                 self.congested = congested;
@@ -366,6 +358,52 @@ impl Connection {
             | Phase::Up { .. }
             | Phase::BackingOff { .. }
             | Phase::Leaving { .. } => {}
+        }
+    }
+
+    fn publish(
+        &mut self,
+        id: RequestId,
+        msg_id: MsgId,
+        mut message: Message,
+        cx: &mut Context<'_>,
+    ) {
+        cx.stats.uplink[message.qos.level() as usize & 0b11] += 1;
+        let send = self.can_send();
+        if message.qos > QoS::AtMostOnce {
+            let Some(packet_id) = self.outgoing.name(msg_id) else {
+                return;
+            };
+            if send {
+                self.send_publish(&mut message, packet_id, cx);
+            }
+            self.outgoing.remember(id, packet_id, message, send);
+        } else if send {
+            self.send_publish(&mut message, 0, cx);
+        } else if self.phase == Phase::Idle {
+            cx.stats.drops[Drop::Upstream] += 1;
+        } else {
+            let bound = self.qos0_bound(cx.settings);
+            cx.stats.drops[Drop::Upstream] += self.outgoing.hold(message, bound);
+        }
+    }
+
+    /// Sends a message without copies of its name and payload.
+    fn send_publish(&mut self, message: &mut Message, packet_id: u16, cx: &mut Context<'_>) {
+        let mut topic = cx.scratch.take_text();
+        topic.push_str(&message.topic);
+        let packet = Packet::Publish(Publish {
+            dup: message.repeated,
+            qos: to_mqtt(message.qos),
+            retain: message.retain,
+            topic,
+            pkid: packet_id,
+            payload: std::mem::take(&mut message.payload),
+        });
+        self.send(&packet, cx);
+        if let Packet::Publish(publish) = packet {
+            message.payload = publish.payload;
+            cx.scratch.give_back_text(publish.topic);
         }
     }
 

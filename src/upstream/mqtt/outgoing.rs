@@ -1,12 +1,15 @@
 //! What is under way from this client to the broker: packet ids and their fate.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use rumqttc::mqttbytes::v4::{Packet, PubRel, Publish, Subscribe, Unsubscribe};
 
+use super::to_mqtt;
 use crate::memory::{Seldom, queue_gently};
 use crate::upstream::RequestId;
-use crate::wire::MsgId;
+use crate::wire::{MsgId, QoS};
 
 /// First of the packet ids the gateway chooses itself. Those below are likely to be message ids of
 /// nodes, whose messages are called the same here.
@@ -45,12 +48,23 @@ struct Entry {
     what: What,
 }
 
+/// A message for the broker.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: Arc<str>,
+    pub(super) payload: Bytes,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// Whether the broker may have it already.
+    pub(super) repeated: bool,
+}
+
 #[derive(Debug)]
 enum What {
     /// QoS 0, while the connection is away or congested; forgotten when it is written.
-    Once(Publish),
+    Once(Message),
     Publish {
-        publish: Publish,
+        message: Message,
         stage: Stage,
     },
     /// PUBREL for a message of before a restart; waits for PUBCOMP.
@@ -121,9 +135,9 @@ impl Outgoing {
 
     /// Keeps a message of QoS 0 until the connection takes it; returns how many had to go so that
     /// neither more messages nor more octets wait than `bound` says.
-    pub(super) fn hold(&mut self, publish: Publish, bound: (usize, usize)) -> u64 {
+    pub(super) fn hold(&mut self, mut message: Message, bound: (usize, usize)) -> u64 {
         let (messages, most_octets) = bound;
-        let octets = octets(&publish);
+        let octets = message.octets();
         if messages == 0 || octets > most_octets {
             return 1;
         }
@@ -137,11 +151,12 @@ impl Outgoing {
         }
         waiting.qos0 += 1;
         waiting.qos0_octets += octets;
+        message.payload = Bytes::copy_from_slice(&message.payload);
         let entry = Entry {
             packet_id: 0,
             id: RequestId::OWN,
             sent: false,
-            what: What::Once(publish),
+            what: What::Once(message),
         };
         queue_gently(&mut waiting.entries, entry);
         dropped
@@ -159,28 +174,19 @@ impl Outgoing {
         dropped
     }
 
-    /// Remembers a QoS 1 or 2 message and returns the packet, if it is to be sent now. It is called
-    /// `msg_id` unless that name is taken.
-    pub(super) fn publish(
-        &mut self,
-        id: RequestId,
-        msg_id: MsgId,
-        publish: Publish,
-        send: bool,
-    ) -> Option<Packet> {
-        let stage = Stage::Publishing { then: Then::Tell };
-        let packet_id = if msg_id != MsgId::NONE && self.is_free(msg_id.0) {
-            msg_id.0
+    /// Returns what a message of QoS 1 or 2 is called: `msg_id` unless that name is taken.
+    pub(super) fn name(&mut self, msg_id: MsgId) -> Option<u16> {
+        if msg_id != MsgId::NONE && self.is_free(msg_id.0) {
+            Some(msg_id.0)
         } else {
-            self.free_packet_id()?
-        };
-        self.push(id, packet_id, send, |packet_id| What::Publish {
-            publish: Publish {
-                pkid: packet_id,
-                ..publish
-            },
-            stage,
-        })
+            self.free_packet_id()
+        }
+    }
+
+    /// Remembers a message of QoS 1 or 2 until the broker has answered it.
+    pub(super) fn remember(&mut self, id: RequestId, packet_id: u16, message: Message, sent: bool) {
+        let stage = Stage::Publishing { then: Then::Tell };
+        self.push(id, packet_id, sent, What::Publish { message, stage });
     }
 
     pub(super) fn subscribe(
@@ -190,12 +196,13 @@ impl Outgoing {
         send: bool,
     ) -> Option<Packet> {
         let packet_id = self.free_packet_id()?;
-        self.push(id, packet_id, send, |packet_id| {
-            What::Subscribe(Subscribe {
-                pkid: packet_id,
-                ..subscribe
-            })
-        })
+        let what = What::Subscribe(Subscribe {
+            pkid: packet_id,
+            ..subscribe
+        });
+        let packet = send.then(|| what.packet(packet_id, false)).flatten();
+        self.push(id, packet_id, send, what);
+        packet
     }
 
     pub(super) fn unsubscribe(
@@ -205,12 +212,13 @@ impl Outgoing {
         send: bool,
     ) -> Option<Packet> {
         let packet_id = self.free_packet_id()?;
-        self.push(id, packet_id, send, |packet_id| {
-            What::Unsubscribe(Unsubscribe {
-                pkid: packet_id,
-                ..unsubscribe
-            })
-        })
+        let what = What::Unsubscribe(Unsubscribe {
+            pkid: packet_id,
+            ..unsubscribe
+        });
+        let packet = send.then(|| what.packet(packet_id, false)).flatten();
+        self.push(id, packet_id, send, what);
+        packet
     }
 
     /// Notes that the node released its message; returns the packet id to release.
@@ -242,7 +250,7 @@ impl Outgoing {
         if packet_id == 0 || !self.is_free(packet_id) {
             return Release::Void;
         }
-        self.push(id, packet_id, send, |_| What::Release);
+        self.push(id, packet_id, send, What::Release);
         if send {
             Release::Now(packet_id)
         } else {
@@ -251,9 +259,10 @@ impl Outgoing {
     }
 
     pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<RequestId> {
-        self.remove(packet_id, |what| {
-            matches!(what, What::Publish { publish, .. } if publish.qos == rumqttc::QoS::AtLeastOnce)
-        })
+        self.remove(
+            packet_id,
+            |what| matches!(what, What::Publish { message, .. } if message.qos == QoS::AtLeastOnce),
+        )
     }
 
     pub(super) fn received(&mut self, packet_id: u16) -> Received {
@@ -261,12 +270,12 @@ impl Outgoing {
         let Some(entry) = entries.find(|entry| entry.packet_id == packet_id) else {
             return Received::Release;
         };
-        let (stage, publish) = match &mut entry.what {
-            What::Publish { stage, publish } => (stage, publish),
+        let (stage, message) = match &mut entry.what {
+            What::Publish { stage, message } => (stage, message),
             What::Release => return Received::Release,
             What::Once(_) | What::Subscribe(_) | What::Unsubscribe(_) => return Received::Wait,
         };
-        if publish.qos != rumqttc::QoS::ExactlyOnce {
+        if message.qos != QoS::ExactlyOnce {
             return Received::Wait;
         }
         match *stage {
@@ -354,27 +363,14 @@ impl Outgoing {
         packets
     }
 
-    fn push(
-        &mut self,
-        id: RequestId,
-        packet_id: u16,
-        send: bool,
-        what: impl FnOnce(u16) -> What,
-    ) -> Option<Packet> {
-        let what = what(packet_id);
-        let packet = if send {
-            what.packet(packet_id, false)
-        } else {
-            None
-        };
+    fn push(&mut self, id: RequestId, packet_id: u16, sent: bool, what: What) {
         let entry = Entry {
             packet_id,
             id,
-            sent: send,
+            sent,
             what,
         };
         queue_gently(&mut self.waiting.get_or_make().entries, entry);
-        packet
     }
 
     fn remove(&mut self, packet_id: u16, is: impl Fn(&What) -> bool) -> Option<RequestId> {
@@ -439,12 +435,12 @@ impl Waiting {
             return false;
         }
         if let Some(Entry {
-            what: What::Once(publish),
+            what: What::Once(message),
             ..
         }) = self.take(Entry::is_once)
         {
             self.qos0 -= 1;
-            self.qos0_octets -= octets(&publish);
+            self.qos0_octets -= message.octets();
         }
         true
     }
@@ -459,14 +455,11 @@ impl Entry {
 impl What {
     fn packet(&self, packet_id: u16, dup: bool) -> Option<Packet> {
         Some(match self {
-            Self::Once(publish) => Packet::Publish(publish.clone()),
-            Self::Publish {
-                publish,
+            Self::Once(message)
+            | Self::Publish {
+                message,
                 stage: Stage::Publishing { .. },
-            } => Packet::Publish(Publish {
-                dup: dup || publish.dup,
-                ..publish.clone()
-            }),
+            } => Packet::Publish(message.packet(packet_id, dup)),
             Self::Release
             | Self::Publish {
                 stage: Stage::Releasing,
@@ -483,10 +476,10 @@ impl What {
 
     /// The broker forgot the session: a QoS 2 message it had not completed is published again.
     fn start_over(&mut self) {
-        let Self::Publish { stage, publish } = self else {
+        let Self::Publish { stage, message } = self else {
             return;
         };
-        publish.dup = false;
+        message.repeated = false;
         *stage = match *stage {
             Stage::Publishing { then } => Stage::Publishing { then },
             Stage::Received => Stage::Publishing { then: Then::Wait },
@@ -497,6 +490,19 @@ impl What {
     }
 }
 
-fn octets(publish: &Publish) -> usize {
-    publish.topic.len() + publish.payload.len()
+impl Message {
+    fn packet(&self, packet_id: u16, dup: bool) -> Publish {
+        Publish {
+            dup: dup || self.repeated,
+            qos: to_mqtt(self.qos),
+            retain: self.retain,
+            topic: self.topic.to_string(),
+            pkid: packet_id,
+            payload: self.payload.clone(),
+        }
+    }
+
+    fn octets(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
 }

@@ -69,8 +69,8 @@ impl Trouble {
     }
 
     /// Something came on a connection that was accepted this long ago.
-    pub(super) fn heard(&mut self, after: Duration) {
-        if self.until.is_some() && after >= SHORT {
+    pub(super) fn heard(&mut self, now: Instant, since: Instant) {
+        if self.until.is_some() && now.duration_since(since) >= SHORT {
             self.until = None;
             tracing::info!("the broker keeps connections again");
         }

@@ -104,7 +104,7 @@ impl Shared {
         let Some(link) = self.links.get_mut(home) else {
             return;
         };
-        let message = Message {
+        let mut message = Message {
             node,
             generation,
             id,
@@ -118,6 +118,7 @@ impl Shared {
             self.send(home, message, cx);
         } else if room || qos > QoS::AtMostOnce {
             link.waiting.octets += message.octets();
+            message.payload = Bytes::copy_from_slice(&message.payload);
             link.waiting.messages.push_back(message);
         } else {
             cx.stats.drops[Drop::Upstream] += 1;
