@@ -1,5 +1,6 @@
 //! Who may connect [S 6.2; I-32, I-33; limits].
 
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 use rumqttc::mqttbytes::v4 as mqtt;
@@ -64,6 +65,41 @@ fn beyond_the_limit_of_sessions_is_congestion() {
     assert_eq!((t.gateway.sessions(), t.open_connections()), (2, 2));
     t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
     t.connected("10.0.0.9:1", "c", true);
+}
+
+/// Each node has its own bound; a thousand of them have a common one, in octets.
+#[test]
+fn the_messages_of_all_nodes_have_one_bound() {
+    let mut settings = settings();
+    settings.limits.queued_bytes = 12;
+    let mut t = Bench::with(settings);
+    for (address, client_id) in [(A, "a"), (B, "b")] {
+        t.connected(address, client_id, true);
+        let topic = Topic::Short(*b"ab");
+        t.node(address, publish(topic, QoS::AtMostOnce, 0, b""));
+        t.node(address, SLEEP).sends([(address, DISCONNECT)]);
+    }
+    t.tells_broker(["a", "b"].map(|client_id| {
+        let published = mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b"");
+        (client_id, published)
+    }));
+    let large = |pkid| mqtt_publish("ab", rumqttc::QoS::AtLeastOnce, pkid, b"123456");
+    let small = mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b"1");
+    t.broker("a", &[large(1)]).tells_broker([]);
+    assert_eq!(t.gateway.queued_bytes(), 8);
+    // A clean session has nothing to come back for: the broker is told that it is done.
+    t.broker("b", &[large(2)])
+        .tells_broker([("b", mqtt_puback(2))]);
+    assert_eq!(t.gateway.stats().drops[Drop::Backlog], 1);
+    t.broker("b", &[small.clone(), small]);
+    assert_eq!(t.gateway.stats().drops[Drop::QueueFull], 1);
+    assert_eq!(t.gateway.queued_bytes(), 11);
+    // What one has taken is room for the other.
+    t.node(A, PINGREQ);
+    t.node(A, puback(Topic::Short(*b"ab"), 1));
+    assert_eq!(t.gateway.queued_bytes(), 3);
+    t.broker("b", &[large(3)]);
+    assert_eq!(t.gateway.queued_bytes(), 11);
 }
 
 #[test]

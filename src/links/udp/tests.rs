@@ -1,7 +1,13 @@
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket as Node};
+use std::io::IoSliceMut;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as Node};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use nix::cmsg_space;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -124,6 +130,23 @@ fn member(group: Ipv4Addr) -> (Node, Node) {
     let searching = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     searching.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
     (member, searching.into())
+}
+
+/// Reads one datagram; returns how many hops it was given.
+fn hops(node: &Node) -> Option<i32> {
+    let mut buffer = [0; 64];
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let mut control = cmsg_space!(i32);
+    let (fd, flags) = (node.as_raw_fd(), MsgFlags::empty());
+    let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), flags).unwrap();
+    let mut told = message.cmsgs().unwrap();
+    told.find_map(|told| {
+        if let ControlMessageOwned::Ipv4Ttl(hops) = told {
+            Some(hops)
+        } else {
+            None
+        }
+    })
 }
 
 fn has_ipv6() -> bool {
@@ -387,6 +410,58 @@ fn a_node_finds_the_gateway_in_its_group() {
         assert_eq!((length, from), (4, own.parse().unwrap()));
     }
     assert_eq!(bench.link.stats().sent, 2);
+}
+
+/// The radius of SEARCHGW is how far GWINFO goes; 0 is as far as it can, which has a bound (I-06).
+#[test]
+fn the_radius_is_the_hop_limit() {
+    let group = Ipv4Addr::new(239, 255, 18, 87);
+    let (member, _) = member(group);
+    setsockopt(&member, sockopt::Ipv4RecvTtl, &true).unwrap();
+    let port = member.local_addr().unwrap().port();
+    let own = format!("127.0.0.1:{port}");
+    let mut bench = Bench::discover(&[&own], &[(group, port).into()]);
+    for (radius, limit) in [(1, 1), (7, 7), (255, 255), (0, 32)] {
+        bench.link.broadcast(radius, b"here");
+        assert_eq!(hops(&member), Some(limit), "radius {radius}");
+    }
+}
+
+/// The kernel has no route for IPv6 multicast on the loopback interface; it tells who is a member.
+#[test]
+fn an_ipv6_group_is_joined_on_its_interface() {
+    if !has_ipv6() {
+        return;
+    }
+    let [a, b, c, d] = std::process::id().to_be_bytes();
+    let halves = [[a, b], [c, d]].map(u16::from_be_bytes);
+    let group = Ipv6Addr::new(0xff11, 0, 0, 0, 0, 0, halves[0], halves[1]);
+    let written = format!("{:032x}", group.to_bits());
+    let memberships = || std::fs::read_to_string("/proc/net/igmp6").unwrap();
+    let is_member = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some("lo") && columns.next() == Some(&written)
+    };
+    assert!(!memberships().lines().any(is_member), "{}", memberships());
+    let _bench = Bench::discover(&["[::1]:0"], &[(group, 0).into()]);
+    assert!(memberships().lines().any(is_member), "{}", memberships());
+}
+
+/// Nodes without multicast search by UDP broadcast: they hear from the address they can write to.
+#[test]
+fn a_broadcast_is_answered_from_an_address_of_the_gateway() {
+    let mut bench = Bench::listen(&["0.0.0.0:0"]);
+    let node = Node::bind("127.0.0.1:0").unwrap();
+    node.set_broadcast(true).unwrap();
+    node.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let everybody = Ipv4Addr::new(127, 255, 255, 255);
+    node.send_to(b"search", (everybody, bench.port())).unwrap();
+    let datagram = bench.receive(1).remove(0);
+    bench.answer(datagram);
+    let (length, from) = node.recv_from(&mut [0; 9]).unwrap();
+    assert_eq!(length, 6);
+    assert_eq!(from, (Ipv4Addr::LOCALHOST, bench.port()).into());
 }
 
 #[test]
