@@ -235,7 +235,7 @@ impl Session {
     /// Answers the CONNECT that waited for the store, if there is one.
     pub(super) fn give_connack(&mut self, up_to: Promise, cx: &mut Context<'_>) {
         if let State::Connecting(Connecting::Store(held)) = &self.state
-            && held.promise <= up_to
+            && held.promise.is_kept(up_to)
         {
             self.welcome(cx);
         }

@@ -23,16 +23,26 @@ pub enum Keeping {
     FullStore,
 }
 
-/// Numbers the answers of one session that wait for the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Promise(u32);
+/// Numbers the answers of one session that wait for the store, over and over; few do at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promise(u16);
 
 impl Promise {
-    /// Comes before every other.
+    /// Kept by every other.
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn is_none(self) -> bool {
         self == Self::NONE
+    }
+
+    /// Whether it is kept when all up to another one are.
+    pub(super) fn is_kept(self, up_to: Self) -> bool {
+        self.is_none() || self.age(up_to) <= u16::MAX / 2
+    }
+
+    /// Returns how many were made since, up to another one.
+    pub(super) fn age(self, up_to: Self) -> u16 {
+        up_to.0.wrapping_sub(self.0)
     }
 
     fn next(self) -> Self {
@@ -61,7 +71,7 @@ impl Session {
 
     /// Gives the answers up to a promise: what they say is safe.
     pub fn handle_kept(&mut self, up_to: Promise, cx: &mut Context<'_>) {
-        if self.unkept <= up_to {
+        if self.unkept.is_kept(up_to) {
             self.unkept = Promise::NONE;
         }
         self.give_connack(up_to, cx);
@@ -91,5 +101,22 @@ impl Session {
     /// Whether nothing new can be promised.
     pub(super) fn cannot_promise(&self, keeping: Keeping) -> bool {
         keeping == Keeping::FullStore && self.is_persistent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Promise;
+
+    #[test]
+    fn promises_are_counted_over_and_over() {
+        let mut earlier = Promise::NONE;
+        for _ in 0..200_000 {
+            let promise = earlier.next();
+            assert!(!promise.is_none() && promise.is_kept(promise));
+            assert!(earlier.is_kept(promise));
+            assert!(earlier.is_none() || !promise.is_kept(earlier));
+            earlier = promise;
+        }
     }
 }

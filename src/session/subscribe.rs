@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE [S 6.9].
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -403,9 +404,11 @@ impl SubscriptionRequests {
     fn next_kept(&self, up_to: Promise) -> Option<(RequestId, Outcome)> {
         let held = self.pending.iter().filter_map(|pending| {
             let (promise, outcome) = pending.held?;
-            (promise <= up_to).then_some((promise, pending.request, outcome))
+            promise
+                .is_kept(up_to)
+                .then_some((promise, pending.request, outcome))
         });
-        let first = held.min_by_key(|(promise, ..)| *promise);
+        let first = held.min_by_key(|(promise, ..)| Reverse(promise.age(up_to)));
         first.map(|(_, request, outcome)| (request, outcome))
     }
 

@@ -163,7 +163,7 @@ impl Session {
 
     /// Answers the update that waited for the store, if there is one.
     pub(super) fn give_will_answer(&mut self, up_to: Promise, cx: &mut Context<'_>) {
-        let safe = |pending: &mut PendingWill| pending.held.is_some_and(|held| held <= up_to);
+        let safe = |pending: &mut PendingWill| pending.held.is_some_and(|held| held.is_kept(up_to));
         if let Some(pending) = self.will_update.take_if(safe) {
             pending.update.respond(ReturnCode::Accepted, cx);
         }
