@@ -93,7 +93,9 @@ impl Connection {
                 }
             }
             // In another form than the broker has to use.
-            (Packet::PubAck(PubAck { pkid }), _) => self.handle_answer(Answer::Acknowledged, pkid, cx),
+            (Packet::PubAck(PubAck { pkid }), _) => {
+                self.handle_answer(Answer::Acknowledged, pkid, cx)
+            }
             (Packet::PubRec(PubRec { pkid }), _) => self.handle_answer(Answer::Received, pkid, cx),
             (Packet::PubRel(PubRel { pkid }), _) => self.handle_answer(Answer::Released, pkid, cx),
             (Packet::PubComp(PubComp { pkid }), _) => {
