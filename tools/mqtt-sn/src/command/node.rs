@@ -45,7 +45,7 @@ unsub FILTER                   UNSUBSCRIBE
 sleep SECONDS                  DISCONNECT with a duration, then silence
 wake                           PINGREQ: collect messages
 ping                           PINGREQ
-will TOPIC PAYLOAD [QOS] [retain]  change the Will
+will TOPIC PAYLOAD [QOS] [retain]  change the Will; gateways may want a kept session (-c)
 move                           go on from another port
 drop                           vanish without a word
 disconnect                     DISCONNECT
