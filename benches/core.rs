@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mqtt_sn_gateway::gateway::{
     Address, Gateway, Input, LinkId, LinkSettings, Output, Peer, Route, Settings, Target,
@@ -80,13 +80,13 @@ struct World {
     gateway: Gateway,
     now: Instant,
     conns: Vec<Option<ConnId>>,
-    ping: BytesMut,
-    publish_qos0: BytesMut,
+    ping: Bytes,
+    publish_qos0: Bytes,
     scratch: BytesMut,
     /// What the gateway did last.
     opened: Option<ConnId>,
-    mqtt_sent: bytes::Bytes,
-    datagram_sent: bytes::Bytes,
+    mqtt_sent: Bytes,
+    datagram_sent: Bytes,
     msg_id: MsgId,
     /// The node that was last.
     last: usize,
@@ -114,8 +114,8 @@ impl World {
             publish_qos0: encoded(&publish(topic, QoS::AtMostOnce, MsgId::NONE)),
             scratch: BytesMut::new(),
             opened: None,
-            mqtt_sent: bytes::Bytes::new(),
-            datagram_sent: bytes::Bytes::new(),
+            mqtt_sent: Bytes::new(),
+            datagram_sent: Bytes::new(),
             msg_id: MsgId::NONE,
             last: 0,
         };
@@ -237,21 +237,22 @@ impl World {
             .iter()
             .map(|[to, ..]| (*to, publish.clone()))
             .collect();
-        let mut octets = self.nodes_say(&publishes, ahead, Self::broker_puback);
-        octets.extend(others.iter().map(|[_, to, _]| (*to, MESSAGE_QOS0.into())));
-        self.broker_says(&octets, ahead, |_| ());
-        let octets: Vec<_> = others
+        let answers = self.nodes_say(&publishes, ahead, Self::broker_puback);
+        self.broker_says(&answers, ahead, |_| ());
+        let messages: Vec<_> = others
             .iter()
-            .map(|[.., to]| (*to, MESSAGE_QOS1.into()))
+            .map(|[_, to, _]| (*to, MESSAGE_QOS0))
             .collect();
-        let answers = self.broker_says(&octets, ahead, Self::node_puback);
+        self.broker_says(&messages, ahead, |_| ());
+        let messages: Vec<_> = others.iter().map(|[.., to]| (*to, MESSAGE_QOS1)).collect();
+        let answers = self.broker_says(&messages, ahead, Self::node_puback);
         self.nodes_say(&answers, ahead, |_| ());
     }
 
     /// Feeds datagrams in batches; returns what follows from each.
     fn nodes_say<T>(
         &mut self,
-        datagrams: &[(usize, BytesMut)],
+        datagrams: &[(usize, impl AsRef<[u8]>)],
         ahead: bool,
         then: impl Fn(&mut Self) -> T,
     ) -> Vec<(usize, T)> {
@@ -262,7 +263,7 @@ impl World {
                 self.gateway.expect_datagrams(peers.iter());
             }
             for (node, bytes) in batch {
-                self.node(*node, bytes);
+                self.node(*node, bytes.as_ref());
                 all.push((*node, then(self)));
             }
         }
@@ -272,7 +273,7 @@ impl World {
     /// Feeds octets of the broker in batches; returns what follows from each.
     fn broker_says<T>(
         &mut self,
-        octets: &[(usize, BytesMut)],
+        octets: &[(usize, impl AsRef<[u8]>)],
         ahead: bool,
         then: impl Fn(&mut Self) -> T,
     ) -> Vec<(usize, T)> {
@@ -283,7 +284,7 @@ impl World {
                 self.gateway.expect_broker(conns);
             }
             for (node, bytes) in batch {
-                self.broker(*node, bytes);
+                self.broker(*node, bytes.as_ref());
                 all.push((*node, then(self)));
             }
         }
@@ -295,40 +296,31 @@ impl World {
         [1, 2, 3].map(|more| (node + more) % self.conns.len())
     }
 
-    fn qos1(&mut self) -> BytesMut {
+    fn qos1(&mut self) -> Bytes {
         self.msg_id = self.msg_id.next();
         let topic = Topic::Normal(TopicId(1));
-        self.encode(&publish(topic, QoS::AtLeastOnce, self.msg_id))
-    }
-
-    /// Returns the broker's answer to the PUBLISH it was sent last.
-    fn broker_puback(&mut self) -> BytesMut {
-        let at = 4 + TOPIC.len();
-        (&[0x40, 2, self.mqtt_sent[at], self.mqtt_sent[at + 1]][..]).into()
-    }
-
-    /// Returns the answer of a node to the PUBLISH it was sent last.
-    fn node_puback(&mut self) -> BytesMut {
-        let sent = self.datagram_sent.clone();
-        let Ok(wire::Message {
-            packet: Packet::Publish(publish),
-            ..
-        }) = wire::decode(&sent)
-        else {
-            panic!("a PUBLISH is sent");
-        };
-        self.encode(&Packet::PubAck {
-            topic_id: publish.topic.octets(),
-            msg_id: publish.msg_id,
-            code: ReturnCode::Accepted,
-        })
-    }
-
-    fn encode(&mut self, packet: &Packet<'_>) -> BytesMut {
+        let packet = publish(topic, QoS::AtLeastOnce, self.msg_id);
+        if self.scratch.capacity() < 64 {
+            self.scratch = BytesMut::with_capacity(64 * 1024);
+        }
         packet
             .encode(wire::MAX_MESSAGE, &mut self.scratch)
             .expect("fits");
-        self.scratch.split()
+        self.scratch.split().freeze()
+    }
+
+    /// Returns the broker's answer to the PUBLISH it was sent last.
+    fn broker_puback(&mut self) -> [u8; 4] {
+        let at = 4 + TOPIC.len();
+        [0x40, 2, self.mqtt_sent[at], self.mqtt_sent[at + 1]]
+    }
+
+    /// Returns the answer of a node to the PUBLISH it was sent last.
+    fn node_puback(&mut self) -> [u8; 7] {
+        let &[_, 0x0c, _, topic_high, topic_low, high, low, ..] = &self.datagram_sent[..] else {
+            panic!("a PUBLISH is sent");
+        };
+        [7, 0x0d, topic_high, topic_low, high, low, 0]
     }
 
     fn node(&mut self, node: usize, bytes: &[u8]) {
@@ -387,10 +379,10 @@ fn publish(topic: Topic, qos: QoS, msg_id: MsgId) -> Packet<'static> {
     })
 }
 
-fn encoded(packet: &Packet<'_>) -> BytesMut {
+fn encoded(packet: &Packet<'_>) -> Bytes {
     let mut octets = BytesMut::new();
     packet.encode(wire::MAX_MESSAGE, &mut octets).expect("fits");
-    octets
+    octets.freeze()
 }
 
 /// Resident set of this process, in octets.
