@@ -9,12 +9,94 @@ pub(crate) fn grow_gently<T>(list: &mut Vec<T>) {
     }
 }
 
-/// Appends to a queue that mostly has one entry, without room for others yet.
-pub(crate) fn queue_gently<T>(queue: &mut VecDeque<T>, entry: T) {
-    if queue.len() == queue.capacity() && queue.len() < 4 {
-        queue.reserve_exact(1);
+/// A queue that mostly has one entry: the first needs no memory of its own.
+#[derive(Debug)]
+pub(crate) struct ShortQueue<T> {
+    first: Option<T>,
+    /// Empty when there is no first.
+    others: VecDeque<T>,
+}
+
+impl<T> Default for ShortQueue<T> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            others: VecDeque::new(),
+        }
     }
-    queue.push_back(entry);
+}
+
+impl<T> ShortQueue<T> {
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(crate) fn front_mut(&mut self) -> Option<&mut T> {
+        self.first.as_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(&self.others)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.first.iter_mut().chain(&mut self.others)
+    }
+
+    pub(crate) fn push_back(&mut self, entry: T) {
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.others.push_back(entry);
+        }
+    }
+
+    pub(crate) fn push_front(&mut self, entry: T) {
+        if let Some(second) = self.first.replace(entry) {
+            self.others.push_front(second);
+        }
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
+        std::mem::replace(&mut self.first, self.others.pop_front())
+    }
+
+    /// Takes out the entry at `index`, 0 the first; the others keep their order.
+    pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
+        match index.checked_sub(1) {
+            None => self.pop_front(),
+            Some(index) => self.others.remove(index),
+        }
+    }
+
+    /// Keeps the entries that are to stay, in their order.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.first.take_if(|first| !keep(first));
+        self.others.retain(keep);
+        if self.first.is_none() {
+            self.first = self.others.pop_front();
+        }
+    }
+}
+
+impl<T> Extend<T> for ShortQueue<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, entries: I) {
+        entries.into_iter().for_each(|entry| self.push_back(entry));
+    }
+}
+
+impl<T> IntoIterator for ShortQueue<T> {
+    type Item = T;
+    type IntoIter =
+        std::iter::Chain<std::option::IntoIter<T>, std::collections::vec_deque::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.others)
+    }
 }
 
 /// A part that most nodes are without most of the time. Blank, it is a pointer and no heap.
@@ -111,5 +193,49 @@ mod tests {
         assert_eq!(list.take(|entry| *entry == 3), None);
         assert_eq!(list.take(|entry| *entry == 2), Some(2));
         assert!(list.get().is_none());
+    }
+
+    #[test]
+    fn a_queue_of_one_has_no_heap() {
+        let mut queue = ShortQueue::default();
+        queue.push_back(1);
+        assert_eq!((queue.len(), queue.others.capacity()), (1, 0));
+        assert_eq!(queue.pop_front(), Some(1));
+        assert_eq!((queue.pop_front(), queue.is_empty()), (None, true));
+    }
+
+    proptest::proptest! {
+        /// Whatever is done to it, it is what a queue of the standard library is.
+        #[test]
+        fn a_short_queue_is_a_queue(acts in proptest::collection::vec((0..7_u8, 0..6_usize), 0..40)) {
+            let mut queue = ShortQueue::default();
+            let mut model = VecDeque::new();
+            for (step, (act, index)) in acts.into_iter().enumerate() {
+                match act {
+                    0 | 1 => {
+                        queue.push_back(step);
+                        model.push_back(step);
+                    }
+                    2 => {
+                        queue.push_front(step);
+                        model.push_front(step);
+                    }
+                    3 => assert_eq!(queue.pop_front(), model.pop_front()),
+                    4 => assert_eq!(queue.remove(index), model.remove(index)),
+                    5 => {
+                        queue.retain(|entry| entry % 6 != index);
+                        model.retain(|entry| entry % 6 != index);
+                    }
+                    _ => {
+                        queue.iter_mut().for_each(|entry| *entry += 1);
+                        model.iter_mut().for_each(|entry| *entry += 1);
+                    }
+                }
+                assert!(queue.iter().eq(&model));
+                assert_eq!((queue.len(), queue.is_empty()), (model.len(), model.is_empty()));
+                assert_eq!(queue.front_mut(), model.front_mut());
+            }
+            assert!(queue.into_iter().eq(model));
+        }
     }
 }

@@ -19,6 +19,18 @@ const COMMON: [(MessageType, Direction); 12] = [
     (MessageType::SUBACK, Direction::Out),
 ];
 
+/// Where a type is in [`COMMON`], in the order of the types and one way after the other.
+const PLACES: [u8; 2 * MessageType::COUNT] = {
+    let mut places = [u8::MAX; 2 * MessageType::COUNT];
+    let mut place = 0;
+    while place < COMMON.len() {
+        let (kind, direction) = COMMON[place];
+        places[index(kind, direction)] = place as u8;
+        place += 1;
+    }
+    places
+};
+
 /// Which way a packet goes, seen from the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -66,10 +78,10 @@ impl Counts {
     }
 
     fn packets_mut(&mut self, kind: MessageType, direction: Direction) -> &mut u32 {
-        let what = (kind, direction);
-        if let Some(index) = COMMON.iter().position(|common| *common == what) {
-            return &mut self.common[index];
+        if let Some(common) = self.common.get_mut(place(kind, direction)) {
+            return common;
         }
+        let what = (kind, direction);
         let others = self.others.get_or_make();
         let known = others
             .iter()
@@ -84,6 +96,15 @@ impl Counts {
         });
         &mut others[index].packets
     }
+}
+
+/// Returns where a type is in [`COMMON`]; beyond its end when it is not there.
+fn place(kind: MessageType, direction: Direction) -> usize {
+    usize::from(PLACES[index(kind, direction)])
+}
+
+const fn index(kind: MessageType, direction: Direction) -> usize {
+    2 * kind.index() + direction as usize
 }
 
 #[cfg(test)]

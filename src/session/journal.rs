@@ -27,7 +27,7 @@ pub struct Journal {
     /// How the last message was heard.
     pub signal: Option<Signal>,
     mishaps: Seldom<Mishaps>,
-    last_message: Option<Box<(Instant, Arc<str>)>>,
+    last_message: Option<(Instant, Arc<str>)>,
 }
 
 /// How well a radio heard a message.
@@ -168,9 +168,8 @@ impl Journal {
     /// Remembers that a message for the node arrived.
     pub(super) fn arrived(&mut self, now: Instant, topic: &Arc<str>) {
         match &mut self.last_message {
-            Some(last) if last.1 == *topic => last.0 = now,
-            Some(last) => **last = (now, topic.clone()),
-            None => self.last_message = Some(Box::new((now, topic.clone()))),
+            Some(last) if Arc::ptr_eq(&last.1, topic) => last.0 = now,
+            _ => self.last_message = Some((now, topic.clone())),
         }
     }
 
@@ -196,7 +195,7 @@ impl Journal {
 
     /// Returns when the broker last had a message for the node, and its topic.
     pub fn last_message(&self) -> Option<&(Instant, Arc<str>)> {
-        self.last_message.as_deref()
+        self.last_message.as_ref()
     }
 }
 

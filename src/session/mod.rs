@@ -205,10 +205,10 @@ impl Session {
 
     /// Whether the connection is over and nothing of it is worth keeping any longer.
     pub fn is_finished(&self, now: Instant, settings: &SessionSettings) -> bool {
-        let blank =
-            self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
-        let expired = self.supervised_from + settings.keep_disconnected <= now;
-        self.is_over() && (self.connect.clean_session || blank || expired)
+        let is_blank =
+            || self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
+        let has_expired = || self.supervised_from + settings.keep_disconnected <= now;
+        self.is_over() && (self.connect.clean_session || is_blank() || has_expired())
     }
 
     /// Whether the broker, or the gateway for it, has accepted the node.

@@ -38,7 +38,7 @@ struct Exchange {
     qos: QoS,
     fingerprint: u64,
     stage: Stage,
-    /// When it came.
+    /// When it came, or was done.
     since: Instant,
 }
 
@@ -51,7 +51,7 @@ enum Stage {
     /// QoS 2: the node has released it; the broker has not completed it.
     Releasing,
     /// The node was told; remembered to recognise repetitions.
-    Done { at: Instant },
+    Done,
 }
 
 impl Uplink {
@@ -98,9 +98,8 @@ impl Uplink {
     fn forget_finished(&mut self, now: Instant, keep: Duration) {
         // A node that publishes once will again: the list stays, also without entries.
         if let Some(exchanges) = self.exchanges.get_mut() {
-            exchanges.retain(|exchange| match exchange.stage {
-                Stage::Done { at } => now.duration_since(at) < keep,
-                Stage::Sent | Stage::Received | Stage::Releasing => true,
+            exchanges.retain(|exchange| {
+                !exchange.is_done() || now.duration_since(exchange.since) < keep
             });
         }
     }
@@ -204,8 +203,7 @@ impl Session {
             None if is_persistent => self.release_unknown(msg_id, cx),
             None
             | Some(Exchange {
-                stage: Stage::Done { .. },
-                ..
+                stage: Stage::Done, ..
             }) => {
                 cx.send(&Packet::PubComp { msg_id });
             }
@@ -269,10 +267,13 @@ impl Session {
             return;
         };
         let topic_id = exchange.topic_id;
-        exchange.stage = match stage {
-            UplinkStage::Received => Stage::Received,
-            UplinkStage::Acknowledged | UplinkStage::Completed => Stage::Done { at: cx.now },
-        };
+        match stage {
+            UplinkStage::Received => exchange.stage = Stage::Received,
+            UplinkStage::Acknowledged | UplinkStage::Completed => {
+                exchange.stage = Stage::Done;
+                exchange.since = cx.now;
+            }
+        }
         // The node repeats what it was not answered.
         if self.is_over() || self.awaits_store() {
             return;
@@ -330,21 +331,19 @@ impl Session {
             Stage::Received => Some(Packet::PubRec {
                 msg_id: publish.msg_id,
             }),
-            Stage::Done { .. } if publish.qos == QoS::AtLeastOnce && publish.dup => {
-                Some(Packet::PubAck {
-                    topic_id: publish.topic.octets(),
-                    msg_id: publish.msg_id,
-                    code: ReturnCode::Accepted,
-                })
-            }
-            Stage::Done { at }
+            Stage::Done if publish.qos == QoS::AtLeastOnce && publish.dup => Some(Packet::PubAck {
+                topic_id: publish.topic.octets(),
+                msg_id: publish.msg_id,
+                code: ReturnCode::Accepted,
+            }),
+            Stage::Done
                 if publish.qos == QoS::ExactlyOnce
-                    && (publish.dup || cx.now.duration_since(at) < NETWORK_DELAY) =>
+                    && (publish.dup || cx.now.duration_since(exchange.since) < NETWORK_DELAY) =>
             {
                 // The node has had PUBCOMP: this is a late copy.
                 None
             }
-            Stage::Done { .. } => {
+            Stage::Done => {
                 let request = exchange.request;
                 self.uplink.remove(request);
                 return false;
@@ -396,7 +395,7 @@ impl Exchange {
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Done { .. })
+        self.stage == Stage::Done
     }
 }
 

@@ -90,7 +90,10 @@ impl Nodes {
             (_, Some(key)) => key,
             (_, None) => return Arrival::Stranger(from),
         };
-        self.bind(key, &from, route);
+        match &mut self.nodes[key].binding {
+            Some((_, last)) if bound == Some(key) => *last = route,
+            _ => self.bind(key, &from, route),
+        }
         self.count(key, packet);
         self.with_session(now, key, core, |session, cx| {
             session.handle_packet(packet, cx)

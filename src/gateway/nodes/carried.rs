@@ -27,8 +27,7 @@ impl Nodes {
     ) -> T {
         let (shared, buffers) = (&mut self.shared, &mut self.buffers);
         let result = core.with_policy(now, &mut buffers.sockets, |cx| act(shared, cx));
-        core.outputs
-            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        core.ask_sockets(&mut buffers.sockets);
         result
     }
 
@@ -42,8 +41,7 @@ impl Nodes {
             let (shared, buffers) = (&mut self.shared, &mut self.buffers);
             let mut told = None;
             core.with_policy(now, &mut buffers.sockets, |cx| told = shared.poll_event(cx));
-            core.outputs
-                .extend(buffers.sockets.drain(..).map(Output::Broker));
+            core.ask_sockets(&mut buffers.sockets);
             let Some((node, event)) = told else { return };
             let key = node.0 as usize;
             if self.nodes.contains(key) {
@@ -103,8 +101,7 @@ impl Nodes {
             shared.restore_owed(records.iter(), find, cx);
             shared.finish_restore(cx);
         });
-        core.outputs
-            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        core.ask_sockets(&mut buffers.sockets);
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Nodes {
 pub(super) struct Node {
     pub(super) session: Session,
     /// `None` when the node is on the shared ones.
-    pub(super) connection: Option<Box<Connection>>,
+    pub(super) connection: Option<Connection>,
     /// Where the node is; `None` when nobody knows.
     pub(super) binding: Option<(Peer, Route)>,
     /// The link it was last on.
@@ -177,7 +177,7 @@ impl Nodes {
         let entry = self.nodes.vacant_entry();
         let key = entry.key();
         let connection = match mode {
-            Mode::PerNode => Some(Box::new(Connection::new(key as u32, now))),
+            Mode::PerNode => Some(Connection::new(key as u32, now)),
             Mode::Shared => None,
         };
         entry.insert(Box::new(Node {

@@ -27,8 +27,7 @@ impl Nodes {
     ) -> T {
         let (outbox, buffers) = (&mut self.outbox, &mut self.buffers);
         let result = core.with_policy(now, &mut buffers.sockets, |cx| act(outbox, cx));
-        core.outputs
-            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        core.ask_sockets(&mut buffers.sockets);
         result
     }
 

@@ -203,8 +203,7 @@ impl Nodes {
                 core.send(Target::Peer(peer.clone(), *route), bytes, client_id);
             }
         }
-        core.outputs
-            .extend(buffers.sockets.drain(..).map(Output::Broker));
+        core.ask_sockets(&mut buffers.sockets);
         node.notice_state(now, core);
         self.tidy(now, key, core);
     }
@@ -409,6 +408,13 @@ impl Before {
 }
 
 impl Core {
+    /// Passes on what the sockets shall do.
+    pub(super) fn ask_sockets(&mut self, requests: &mut Vec<SocketRequest>) {
+        for request in requests.drain(..) {
+            self.outputs.push_back(Output::Broker(request));
+        }
+    }
+
     pub(in crate::gateway) fn with_mqtt(
         &mut self,
         now: Instant,

@@ -1,13 +1,12 @@
 //! Messages that wait for one node, bounded [I-16].
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::gateway::SessionSettings;
-use crate::memory::{Seldom, queue_gently};
+use crate::memory::{Seldom, ShortQueue};
 use crate::session::QueueBudget;
 use crate::upstream::{Delivery, Inbound};
 use crate::wire::{MsgId, QoS};
@@ -18,7 +17,7 @@ pub(super) struct Queue(Seldom<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: VecDeque<Queued>,
+    messages: ShortQueue<Queued>,
     qos0: usize,
     qos0_octets: usize,
 }
@@ -78,7 +77,7 @@ impl Queue {
         if self.len() - qos0 >= settings.queue || !budget.take(message.octets()) {
             return Err(NoRoom);
         }
-        queue_gently(&mut self.0.get_or_make().messages, message);
+        self.0.get_or_make().messages.push_back(message);
         Ok(())
     }
 
@@ -98,11 +97,11 @@ impl Queue {
     pub(super) fn put_last(&mut self, topic: &str) {
         if let Some(waiting) = self.0.get_mut() {
             let messages = std::mem::take(&mut waiting.messages);
-            let (concerned, mut others): (VecDeque<_>, VecDeque<_>) = messages
+            let (concerned, others): (Vec<_>, Vec<_>) = messages
                 .into_iter()
                 .partition(|message| *message.topic == *topic);
-            others.extend(concerned);
-            waiting.messages = others;
+            waiting.messages.extend(others);
+            waiting.messages.extend(concerned);
         }
     }
 
@@ -124,13 +123,13 @@ impl Queue {
         self.0
             .get()
             .into_iter()
-            .flat_map(|waiting| &waiting.messages)
+            .flat_map(|waiting| waiting.messages.iter())
     }
 
     /// The broker has forgotten the messages: nobody waits for their acknowledgement.
     pub(super) fn orphan(&mut self) {
         let waiting = self.0.get_mut().into_iter();
-        for message in waiting.flat_map(|waiting| &mut waiting.messages) {
+        for message in waiting.flat_map(|waiting| waiting.messages.iter_mut()) {
             message.delivery = None;
         }
     }
@@ -180,7 +179,7 @@ impl Waiting {
         if fits && budget.take(octets) {
             self.qos0 += 1;
             self.qos0_octets += octets;
-            queue_gently(&mut self.messages, message);
+            self.messages.push_back(message);
         } else {
             dropped += 1;
         }

@@ -1,13 +1,12 @@
 //! What is under way from this client to the broker: packet ids and their fate.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::v4::{Packet, PubRel, Publish, Subscribe, Unsubscribe};
 
 use super::to_mqtt;
-use crate::memory::{Seldom, queue_gently};
+use crate::memory::{Seldom, ShortQueue};
 use crate::upstream::RequestId;
 use crate::wire::{MsgId, QoS};
 
@@ -24,7 +23,7 @@ pub(super) struct Outgoing {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    entries: VecDeque<Entry>,
+    entries: ShortQueue<Entry>,
     /// How many of the entries are of QoS 0, and their octets.
     qos0: usize,
     qos0_octets: usize,
@@ -158,7 +157,7 @@ impl Outgoing {
             sent: false,
             what: What::Once(message),
         };
-        queue_gently(&mut waiting.entries, entry);
+        waiting.entries.push_back(entry);
         dropped
     }
 
@@ -370,7 +369,7 @@ impl Outgoing {
             sent,
             what,
         };
-        queue_gently(&mut self.waiting.get_or_make().entries, entry);
+        self.waiting.get_or_make().entries.push_back(entry);
     }
 
     fn remove(&mut self, packet_id: u16, is: impl Fn(&What) -> bool) -> Option<RequestId> {
@@ -380,12 +379,12 @@ impl Outgoing {
 
     fn iter(&self) -> impl Iterator<Item = &Entry> {
         let waiting = self.waiting.get().into_iter();
-        waiting.flat_map(|waiting| &waiting.entries)
+        waiting.flat_map(|waiting| waiting.entries.iter())
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         let waiting = self.waiting.get_mut().into_iter();
-        waiting.flat_map(|waiting| &mut waiting.entries)
+        waiting.flat_map(|waiting| waiting.entries.iter_mut())
     }
 
     /// Takes out the first entry that `is` so.
