@@ -8,6 +8,7 @@
 //!
 //! | layer | owns |
 //! |---|---|
+//! | [`moment`] | times of the core in eight octets, counted from the first instant it was told |
 //! | [`wire`] | MQTT-SN packets and octets; what is decoded needs no further check of form |
 //! | [`topics`] | names, filters, ids: what a node calls a topic and what the broker calls it |
 //! | [`stats`] | counters, each bumped once a packet with its reason |
@@ -75,6 +76,7 @@ pub mod logging;
 #[cfg(feature = "daemon")]
 pub mod management;
 mod memory;
+pub mod moment;
 pub mod scratch;
 pub mod session;
 pub mod stats;

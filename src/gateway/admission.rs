@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::observe::{Happening, Interest, Trace};
 use super::{Core, Peer};
+use crate::moment::Moment;
 use crate::session::Trouble;
 use crate::upstream::Refusal;
 
@@ -54,14 +55,14 @@ pub struct Refused {
 /// What was told in the log of late.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    since: Option<Instant>,
+    since: Option<Moment>,
     lines: u32,
 }
 
 /// An open door for clients that are not in the list.
 #[derive(Clone, Debug)]
 pub(super) struct Permit {
-    pub(super) until: Instant,
+    pub(super) until: Moment,
     pub(super) admitted: Vec<Arc<str>>,
 }
 
@@ -69,7 +70,7 @@ impl Core {
     /// Whether a client id may connect (I-33, allow-list).
     pub(super) fn accepts(
         &mut self,
-        now: Instant,
+        now: Moment,
         protocol_id: u8,
         client_id: &str,
     ) -> Result<(), RefusedReason> {
@@ -94,7 +95,7 @@ impl Core {
     /// Remembers a client id that was refused, once each.
     pub(super) fn refused(
         &mut self,
-        now: Instant,
+        now: Moment,
         client_id: &str,
         peer: &Peer,
         reason: RefusedReason,
@@ -121,12 +122,12 @@ impl Core {
             client_id: client_id.clone(),
             peer: peer.clone(),
             reason,
-            at: now,
+            at: self.epoch.instant(now),
             times,
         });
         if self.traces(Interest::States) {
             self.trace(&Trace {
-                at: now,
+                at: self.epoch.instant(now),
                 node: Some(client_id),
                 link: Some(peer.link),
                 what: Happening::Refused {
@@ -137,11 +138,11 @@ impl Core {
         }
     }
 
-    fn tell_refusal(&mut self, now: Instant, client_id: &str, peer: &Peer, reason: RefusedReason) {
+    fn tell_refusal(&mut self, now: Moment, client_id: &str, peer: &Peer, reason: RefusedReason) {
         let told = &mut self.refusals_told;
         if told
             .since
-            .is_none_or(|since| now.saturating_duration_since(since) >= TELLING)
+            .is_none_or(|since| now.duration_since(since) >= TELLING)
         {
             *told = Told {
                 since: Some(now),
@@ -167,7 +168,7 @@ impl Core {
     }
 
     /// Whether the door is open for a client that is not in the list; remembers that it came in.
-    fn admits(&mut self, now: Instant, client_id: &str) -> bool {
+    fn admits(&mut self, now: Moment, client_id: &str) -> bool {
         let Some(permit) = &mut self.permit else {
             return false;
         };

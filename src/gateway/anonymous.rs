@@ -1,12 +1,12 @@
 //! The gateway's own connection to the broker: QoS -1, and whether the broker is there at all.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::observe::{BrokerView, Happening, Interest, Trace};
 use super::{Core, LinkSettings, Output, Peer, QosMinusOneTopic};
+use crate::moment::{Epoch, Moment};
 use crate::stats::Drop;
 use crate::topics::is_valid_name;
 use crate::upstream::mqtt::{self, Connection};
@@ -20,13 +20,13 @@ pub(super) const SLOT: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Anonymous {
     connection: Option<Connection>,
-    down_since: Option<Instant>,
-    up_since: Option<Instant>,
+    down_since: Option<Moment>,
+    up_since: Option<Moment>,
 }
 
 impl Anonymous {
     /// Opens the connection, once.
-    pub(super) fn start(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn start(&mut self, now: Moment, core: &mut Core) {
         if self.connection.is_none() {
             self.connection = Some(Connection::permanent(SLOT, now));
             self.down_since = Some(now);
@@ -35,7 +35,7 @@ impl Anonymous {
     }
 
     /// Whether the broker answers, or did until a moment ago (I-40).
-    pub(super) fn reachable(&self, now: Instant, core: &Core) -> bool {
+    pub(super) fn reachable(&self, now: Moment, core: &Core) -> bool {
         let up = self.connection.as_ref().is_some_and(Connection::is_up);
         let grace = core.settings.upstream.grace;
         up || self
@@ -45,17 +45,20 @@ impl Anonymous {
     }
 
     /// Shows whether the broker answers.
-    pub(super) fn view(&self) -> BrokerView {
+    pub(super) fn view(&self, epoch: Epoch) -> BrokerView {
         BrokerView {
             up: self.connection.as_ref().is_some_and(Connection::is_up),
-            since: self.up_since.or(self.down_since),
+            since: self
+                .up_since
+                .or(self.down_since)
+                .map(|at| epoch.instant(at)),
         }
     }
 
     /// Publishes a QoS -1 message if its sender and topic are allowed; never answers (I-07).
     pub(super) fn publish(
         &mut self,
-        now: Instant,
+        now: Moment,
         from: &Peer,
         publish: &Publish<'_>,
         core: &mut Core,
@@ -80,27 +83,27 @@ impl Anonymous {
         self.request(now, request, core);
     }
 
-    pub(super) fn handle_socket(&mut self, now: Instant, event: SocketEvent<'_>, core: &mut Core) {
+    pub(super) fn handle_socket(&mut self, now: Moment, event: SocketEvent<'_>, core: &mut Core) {
         self.with_connection(now, core, |connection, cx| {
             connection.handle_socket(event, cx)
         });
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn handle_timeout(&mut self, now: Moment, core: &mut Core) {
         self.with_connection(now, core, Connection::handle_timeout);
     }
 
-    pub(super) fn poll_timeout(&self, core: &Core) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, core: &Core) -> Option<Moment> {
         self.connection
             .as_ref()?
             .poll_timeout(&core.settings.upstream)
     }
 
-    pub(super) fn shut_down(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn shut_down(&mut self, now: Moment, core: &mut Core) {
         self.request(now, Request::Disconnect, core);
     }
 
-    fn request(&mut self, now: Instant, request: Request, core: &mut Core) {
+    fn request(&mut self, now: Moment, request: Request, core: &mut Core) {
         self.with_connection(now, core, |connection, cx| {
             connection.handle_request(request, cx)
         });
@@ -108,7 +111,7 @@ impl Anonymous {
 
     fn with_connection(
         &mut self,
-        now: Instant,
+        now: Moment,
         core: &mut Core,
         act: impl FnOnce(&mut Connection, &mut mqtt::Context<'_>),
     ) {
@@ -128,7 +131,7 @@ impl Anonymous {
         let up = connection.is_up();
         if up != was_up && core.traces(Interest::States) {
             core.trace(&Trace {
-                at: now,
+                at: core.epoch.instant(now),
                 node: None,
                 link: None,
                 what: Happening::Broker(up),

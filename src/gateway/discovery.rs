@@ -1,8 +1,9 @@
 //! ADVERTISE and GWINFO: how nodes find the gateway [S 6.1].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Core, GwInfoTo, LinkId, Peer, Route, Target};
+use crate::moment::Moment;
 use crate::wire::Packet;
 
 /// `N_ADV`: announcements of another gateway that may be missed before it counts as silent [S 7.2].
@@ -11,16 +12,16 @@ const MISSED_MAX: u32 = 3;
 /// When the gateway next announces itself.
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
-    next: Option<Instant>,
+    next: Option<Moment>,
     /// When the gateway whose place this one takes counts as silent.
-    silent_at: Option<Instant>,
+    silent_at: Option<Moment>,
     /// Whether this gateway announces itself in the place of that one.
     in_its_place: bool,
 }
 
 impl Discovery {
     /// Announces the gateway on every link that can broadcast, while the broker is reachable (I-40).
-    pub(super) fn advertise(&mut self, now: Instant, broker_reachable: bool, core: &mut Core) {
+    pub(super) fn advertise(&mut self, now: Moment, broker_reachable: bool, core: &mut Core) {
         let Some(interval) = core.settings.advertise.filter(|_| broker_reachable) else {
             self.next = None;
             return;
@@ -59,7 +60,7 @@ impl Discovery {
     }
 
     /// Takes the ADVERTISE of another gateway: one that stands by for it is quiet as long as it comes.
-    pub(super) fn hear(&mut self, now: Instant, gw_id: u8, duration: u16, core: &Core) {
+    pub(super) fn hear(&mut self, now: Moment, gw_id: u8, duration: u16, core: &Core) {
         if core.settings.standby_for != Some(gw_id) {
             return;
         }
@@ -89,7 +90,7 @@ impl Discovery {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Moment> {
         self.next
     }
 }

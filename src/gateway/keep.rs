@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::nodes::Nodes;
 use super::{Core, Output};
 use crate::memory::Seldom;
+use crate::moment::Moment;
 use crate::session::{Promise, Session};
 use crate::store::{Op, Record, Ticket};
 use crate::upstream::outbox::Asker;
@@ -108,7 +108,7 @@ impl Core {
 impl Nodes {
     /// Has the store keep what a node was promised since the last time; what it has already is answered at
     /// once.
-    pub(super) fn keep_promises(&mut self, now: Instant, key: usize, core: &mut Core) {
+    pub(super) fn keep_promises(&mut self, now: Moment, key: usize, core: &mut Core) {
         let Some(node) = self.get_mut(key) else {
             return;
         };
@@ -134,7 +134,7 @@ impl Nodes {
     }
 
     /// Everything up to a commit is safe.
-    pub(super) fn handle_kept(&mut self, now: Instant, ticket: Ticket, core: &mut Core) {
+    pub(super) fn handle_kept(&mut self, now: Moment, ticket: Ticket, core: &mut Core) {
         while let Some(commit) = self.commits.pop(ticket) {
             let key = commit.asker.node.0 as usize;
             if let Some(node) = self.get_mut(key)
@@ -147,7 +147,7 @@ impl Nodes {
     }
 
     /// The store has no room, or has failed: who waits for it to be accepted shall not wait for ever.
-    pub(super) fn break_promises(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn break_promises(&mut self, now: Moment, core: &mut Core) {
         let waiting = self.commits.waiting.iter();
         let waiting: Vec<Asker> = waiting.map(|commit| commit.asker.clone()).collect();
         for asker in waiting {
@@ -160,7 +160,7 @@ impl Nodes {
         }
     }
 
-    fn answer_kept(&mut self, now: Instant, key: usize, promise: Promise, core: &mut Core) {
+    fn answer_kept(&mut self, now: Moment, key: usize, promise: Promise, core: &mut Core) {
         self.with_session(now, key, core, |session, cx| {
             session.handle_kept(promise, cx)
         });
@@ -169,7 +169,7 @@ impl Nodes {
     /// Takes up the sessions among the records of the store; others are not ours.
     pub(super) fn restore(
         &mut self,
-        now: Instant,
+        now: Moment,
         records: impl IntoIterator<Item = Record>,
         core: &mut Core,
     ) {

@@ -41,6 +41,7 @@ use self::discovery::Discovery;
 use self::nodes::{Arrival, Nodes};
 use self::observe::Watch;
 use self::strangers::Strangers;
+use crate::moment::{Epoch, Moment};
 use crate::scratch::Scratch;
 use crate::session::{QueueBudget, Status};
 use crate::stats::{Drop, Stats};
@@ -127,6 +128,8 @@ struct Core {
     store_full: bool,
     /// The time of the present input.
     now: Option<Instant>,
+    /// What the moments of all parts are counted from.
+    epoch: Epoch,
     /// What is counted a link, in the order of the settings.
     links: Vec<LinkCounters>,
     watch: Watch,
@@ -156,6 +159,7 @@ impl Gateway {
                 trouble: Trouble::default(),
                 store_full: false,
                 now: None,
+                epoch: Epoch::default(),
                 links,
                 watch: Watch::default(),
                 refused: VecDeque::new(),
@@ -167,12 +171,14 @@ impl Gateway {
 
     /// Takes up what the store kept over a restart, in the order of the keys. Called once, before the first input.
     pub fn restore(&mut self, now: Instant, records: impl IntoIterator<Item = Record>) {
+        let now = self.core.epoch.moment(now);
         self.nodes.restore(now, records, &mut self.core);
     }
 
     /// Takes one input. A peer's mistake is a reply, a drop or a counter, never an error here.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.core.now = Some(now);
+        let now = self.core.epoch.moment(now);
         self.anonymous.start(now, &mut self.core);
         self.nodes.start(now, &mut self.core);
         match input {
@@ -219,19 +225,19 @@ impl Gateway {
 
     /// Returns when to feed [`Input::Timeout`] if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [
+        let due = [
             self.nodes.poll_timeout(&self.core),
             self.anonymous.poll_timeout(&self.core),
             self.discovery.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ];
+        let first = due.into_iter().flatten().min();
+        first.map(|at| self.core.epoch.instant(at))
     }
 
     /// Says goodbye: every connected node gets a DISCONNECT, every broker connection is closed in
     /// order. Drain the outputs, then drop the gateway.
     pub fn shut_down(&mut self, now: Instant) {
+        let now = self.core.epoch.moment(now);
         // What is kept stays as it is: sleepers sleep on when the gateway is back.
         self.core.settings.keep_sessions = false;
         self.nodes.shut_down(now, &mut self.core);
@@ -272,7 +278,9 @@ impl Gateway {
 
     /// Shows the messages that wait for the broker in the store; `None` when the store does not take any.
     pub fn outbox(&self) -> Option<OutboxView> {
-        self.core.stores_uplink().then(|| self.nodes.outbox())
+        self.core
+            .stores_uplink()
+            .then(|| self.nodes.outbox(self.core.epoch))
     }
 
     /// Returns the octets of messages that wait for nodes.
@@ -280,7 +288,7 @@ impl Gateway {
         self.core.budget.used()
     }
 
-    fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
+    fn handle_link(&mut self, now: Moment, link: LinkId, event: LinkEvent) {
         match event {
             LinkEvent::Up => {
                 let broker_reachable = self.anonymous.reachable(now, &self.core);
@@ -295,7 +303,7 @@ impl Gateway {
         }
     }
 
-    fn handle_datagram(&mut self, now: Instant, mut from: Peer, route: Route, bytes: &[u8]) {
+    fn handle_datagram(&mut self, now: Moment, mut from: Peer, route: Route, bytes: &[u8]) {
         let core = &mut self.core;
         core.stats.datagrams_in += 1;
         core.stats.octets_in += bytes.len() as u64;
@@ -307,7 +315,7 @@ impl Gateway {
         };
         counters.datagrams_in += 1;
         counters.octets_in += bytes.len() as u64;
-        counters.last_heard = Some(now);
+        counters.last_heard = core.now;
         if bytes.len() > link.max_message {
             core.drop_datagram(now, &from, bytes, Drop::Oversize);
             return;
@@ -350,7 +358,7 @@ impl Gateway {
     /// Answers a connected node that uses the reserved `TopicIdType` [S 6.6].
     fn refuse_topic_id_type(
         &mut self,
-        now: Instant,
+        now: Moment,
         mut from: Peer,
         route: Route,
         refusal: &Message<'_>,
@@ -365,7 +373,7 @@ impl Gateway {
         }
     }
 
-    fn handle_packet(&mut self, now: Instant, from: Peer, route: Route, packet: &Packet<'_>) {
+    fn handle_packet(&mut self, now: Moment, from: Peer, route: Route, packet: &Packet<'_>) {
         let core = &mut self.core;
         if let Packet::SearchGw { radius } = packet {
             self.discovery.answer(from, route, *radius, core);
@@ -394,7 +402,7 @@ impl Gateway {
 
 impl Core {
     /// Counts a datagram that nobody will handle.
-    fn drop_datagram(&mut self, now: Instant, from: &Peer, bytes: &[u8], reason: Drop) {
+    fn drop_datagram(&mut self, now: Moment, from: &Peer, bytes: &[u8], reason: Drop) {
         self.stats.drops[reason] += 1;
         if let Some(counters) = self.links.get_mut(usize::from(from.link.0)) {
             counters.bad += 1;

@@ -1,11 +1,12 @@
 //! Answers to senders without a session (I-04).
 
 use std::hash::BuildHasher;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use foldhash::quality::FixedState;
 
 use super::{Core, Peer, Route, Target};
+use crate::moment::Moment;
 use crate::wire::Packet;
 
 /// A stranger is answered once in this time.
@@ -20,9 +21,9 @@ const PLACES: usize = 1024;
 pub(super) struct Strangers {
     /// Made with the first stranger, from the gateway's seed.
     hasher: Option<FixedState>,
-    answered: Vec<Option<(u64, Instant)>>,
+    answered: Vec<Option<(u64, Moment)>>,
     tokens: f64,
-    refilled: Option<Instant>,
+    refilled: Option<Moment>,
     last: Option<Peer>,
 }
 
@@ -30,7 +31,7 @@ impl Strangers {
     /// Tells a sender that it has no session, if it wants to know.
     pub(super) fn refuse(
         &mut self,
-        now: Instant,
+        now: Moment,
         peer: Peer,
         route: Route,
         packet: &Packet<'_>,
@@ -50,7 +51,7 @@ impl Strangers {
         self.last.as_ref()
     }
 
-    fn may_answer(&mut self, now: Instant, peer: &Peer, core: &mut Core) -> bool {
+    fn may_answer(&mut self, now: Moment, peer: &Peer, core: &mut Core) -> bool {
         let hasher = self
             .hasher
             .get_or_insert_with(|| FixedState::with_seed(core.rng.u64(..)));

@@ -1,10 +1,11 @@
 //! CONNECT and what follows: Will handshake, broker, CONNACK [S 6.2, 6.3].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::subscribe::SubscriptionRequests;
 use super::will::WillQuestion;
 use super::{Context, Established, Keeping, Promise, Session, State, Trouble};
+use crate::moment::Moment;
 use crate::topics::Registry;
 use crate::upstream::{ConnectOptions, Refusal, Request};
 use crate::wire::{Packet, ReturnCode};
@@ -36,7 +37,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// A CONNACK that may have been lost on its way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
-    at: Instant,
+    at: Moment,
 }
 
 /// What a CONNECT waits for.
@@ -54,11 +55,11 @@ pub(super) enum Connecting {
 #[derive(Debug)]
 pub(super) struct Held {
     promise: Promise,
-    until: Instant,
+    until: Moment,
 }
 
 impl Connecting {
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Moment> {
         match self {
             Self::Will(question) => Some(question.due()),
             Self::Upstream => None,

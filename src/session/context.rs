@@ -1,11 +1,10 @@
 //! What a session acts on: the present, the settings, and where its answers go.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 
 use super::{Journal, Keeping, Trouble};
 use crate::gateway::{LinkSettings, SessionSettings};
+use crate::moment::Moment;
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::topics::Predefined;
@@ -16,7 +15,7 @@ use crate::wire::{Encapsulation, Message, Packet};
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The present.
-    pub now: Instant,
+    pub now: Moment,
     /// Behaviour of sessions.
     pub settings: &'a SessionSettings,
     /// The link the node is on.

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::counts::{Count, Counts, Direction};
 use crate::memory::Seldom;
+use crate::moment::Moment;
 use crate::stats::Drop;
 use crate::upstream::Refusal;
 use crate::wire::{MessageType, ReturnCode, Topic};
@@ -27,7 +27,7 @@ pub struct Journal {
     /// How the last message was heard.
     pub signal: Option<Signal>,
     mishaps: Seldom<Mishaps>,
-    last_message: Option<(Instant, Arc<str>)>,
+    last_message: Option<(Moment, Arc<str>)>,
 }
 
 /// How well a radio heard a message.
@@ -43,7 +43,7 @@ pub struct Signal {
 struct Mishaps {
     tally: Tally,
     /// The last ones, oldest first.
-    troubles: VecDeque<(Instant, Trouble)>,
+    troubles: VecDeque<(Moment, Trouble)>,
 }
 
 /// How often something did not go as it should, since the session began.
@@ -156,7 +156,7 @@ impl Journal {
     }
 
     /// Remembers a trouble, and forgets the oldest beyond [`TROUBLES`].
-    pub fn note(&mut self, now: Instant, trouble: Trouble) {
+    pub fn note(&mut self, now: Moment, trouble: Trouble) {
         let Mishaps { tally, troubles } = self.mishaps.get_or_make();
         if troubles.len() >= TROUBLES {
             troubles.pop_front();
@@ -166,7 +166,7 @@ impl Journal {
     }
 
     /// Remembers that a message for the node arrived.
-    pub(super) fn arrived(&mut self, now: Instant, topic: &Arc<str>) {
+    pub(super) fn arrived(&mut self, now: Moment, topic: &Arc<str>) {
         match &mut self.last_message {
             Some(last) if Arc::ptr_eq(&last.1, topic) => last.0 = now,
             _ => self.last_message = Some((now, topic.clone())),
@@ -188,13 +188,13 @@ impl Journal {
     }
 
     /// Returns the last troubles, oldest first.
-    pub fn troubles(&self) -> impl DoubleEndedIterator<Item = &(Instant, Trouble)> {
+    pub fn troubles(&self) -> impl DoubleEndedIterator<Item = &(Moment, Trouble)> {
         let mishaps = self.mishaps.get().into_iter();
         mishaps.flat_map(|mishaps| mishaps.troubles.iter())
     }
 
     /// Returns when the broker last had a message for the node, and its topic.
-    pub fn last_message(&self) -> Option<&(Instant, Arc<str>)> {
+    pub fn last_message(&self) -> Option<&(Moment, Arc<str>)> {
         self.last_message.as_ref()
     }
 }

@@ -22,7 +22,7 @@ mod view;
 mod will;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -34,6 +34,7 @@ use self::uplink::Uplink;
 use self::will::PendingWill;
 use crate::gateway::SessionSettings;
 use crate::memory::Seldom;
+use crate::moment::Moment;
 use crate::topics::Registry;
 use crate::upstream::{Event, Refusal, Request, RequestId, Will};
 use crate::wire::{Packet, QoS, TopicId};
@@ -79,9 +80,9 @@ pub struct Session {
     /// said that it has.
     unkept: Promise,
     sleep_duration: u16,
-    last_heard: Instant,
+    last_heard: Moment,
     /// From when keep-alive, sleep or retention is measured.
-    supervised_from: Instant,
+    supervised_from: Moment,
 }
 
 /// State of a node [S 6.14]; `Connecting` is ours.
@@ -96,7 +97,7 @@ enum State {
     /// Reachable.
     Active {
         /// PINGREQ is sent; lost when this passes without a word (I-34).
-        probe_until: Option<Instant>,
+        probe_until: Option<Moment>,
     },
     /// Not reachable; messages wait.
     Asleep,
@@ -154,7 +155,7 @@ struct Established {
 
 impl Session {
     /// Makes the session of a node that has not connected yet.
-    pub fn new(client_id: Arc<str>, now: Instant) -> Self {
+    pub fn new(client_id: Arc<str>, now: Moment) -> Self {
         Self {
             client_id,
             state: State::Disconnected,
@@ -204,7 +205,7 @@ impl Session {
     }
 
     /// Whether the connection is over and nothing of it is worth keeping any longer.
-    pub fn is_finished(&self, now: Instant, settings: &SessionSettings) -> bool {
+    pub fn is_finished(&self, now: Moment, settings: &SessionSettings) -> bool {
         let is_blank =
             || self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
         let has_expired = || self.supervised_from + settings.keep_disconnected <= now;
@@ -228,7 +229,7 @@ impl Session {
     }
 
     /// Returns when the node was last heard.
-    pub fn last_heard(&self) -> Instant {
+    pub fn last_heard(&self) -> Moment {
         self.last_heard
     }
 
@@ -320,7 +321,7 @@ impl Session {
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self, settings: &SessionSettings) -> Option<Instant> {
+    pub fn poll_timeout(&self, settings: &SessionSettings) -> Option<Moment> {
         match (self.supervision(settings), self.downlink.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -347,7 +348,7 @@ impl Session {
         }
     }
 
-    fn supervision(&self, settings: &SessionSettings) -> Option<Instant> {
+    fn supervision(&self, settings: &SessionSettings) -> Option<Moment> {
         match &self.state {
             State::Disconnected | State::Lost => {
                 Some(self.supervised_from + settings.keep_disconnected)
@@ -438,7 +439,7 @@ impl Session {
     }
 
     /// Notes that the node is alive.
-    pub fn heard(&mut self, now: Instant) {
+    pub fn heard(&mut self, now: Moment) {
         self.last_heard = now;
         self.supervised_from = now;
         self.answered = None;

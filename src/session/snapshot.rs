@@ -8,13 +8,14 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use foldhash::fast::FixedState;
 
 use super::subscribe::{SubscribedAs, Subscription};
 use super::{ConnectContent, Context, Established, Session, State};
+use crate::moment::Moment;
 use crate::topics::Registry;
 use crate::upstream::Will;
 use crate::wire::{QoS, TopicId};
@@ -88,7 +89,7 @@ impl Session {
         client_id: Arc<str>,
         mut octets: &[u8],
         age: Duration,
-        now: Instant,
+        now: Moment,
     ) -> Option<Self> {
         let from = &mut octets;
         if from.try_get_u8().ok()? != VERSION {
@@ -129,7 +130,7 @@ impl Session {
         if flags & ASLEEP != 0 {
             session.state = State::Asleep;
         } else {
-            session.supervised_from = now.checked_sub(age).unwrap_or(now);
+            session.supervised_from = now - age;
         }
         from.is_empty().then_some(session)
     }

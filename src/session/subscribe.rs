@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::topic::short_name;
 use super::{Context, Promise, Session, SubscriptionView, Trouble};
 use crate::memory::Seldom;
+use crate::moment::Moment;
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -70,7 +70,7 @@ enum What {
 struct Finished {
     key: Key,
     answer: Answer,
-    at: Instant,
+    at: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]

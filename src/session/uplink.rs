@@ -1,7 +1,7 @@
 //! PUBLISH of the node to the broker, QoS 0 to 2, and what is a repetition [S 6.6].
 
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use super::topic::TopicError;
 use super::{Context, Session, Trouble, UplinkView};
 use crate::memory::Seldom;
+use crate::moment::{Epoch, Moment};
 use crate::stats::Drop;
 use crate::upstream::{Request, RequestId, UplinkStage};
 use crate::wire::{MsgId, Packet, Publish, QoS, ReturnCode, TopicId};
@@ -26,7 +27,7 @@ const REJECTED_MAX: usize = 8;
 pub(super) struct Uplink {
     exchanges: Seldom<Vec<Exchange>>,
     /// QoS 0 topics lately rejected, the latest last.
-    rejected: Seldom<Vec<(TopicId, Instant)>>,
+    rejected: Seldom<Vec<(TopicId, Moment)>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ struct Exchange {
     fingerprint: u64,
     stage: Stage,
     /// When it came, or was done.
-    since: Instant,
+    since: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +74,17 @@ impl Uplink {
     }
 
     /// Returns when the last one came.
-    pub(super) fn last_came(&self) -> Option<Instant> {
+    pub(super) fn last_came(&self) -> Option<Moment> {
         self.exchanges.iter().last().map(|exchange| exchange.since)
     }
 
     /// Shows what is under way.
-    pub(super) fn views(&self) -> impl Iterator<Item = UplinkView> {
+    pub(super) fn views(&self, epoch: Epoch) -> impl Iterator<Item = UplinkView> {
         let under_way = self.exchanges.iter().filter(|exchange| !exchange.is_done());
-        under_way.map(|exchange| UplinkView {
+        under_way.map(move |exchange| UplinkView {
             msg_id: exchange.msg_id,
             qos: exchange.qos,
-            since: exchange.since,
+            since: epoch.instant(exchange.since),
         })
     }
 
@@ -95,7 +96,7 @@ impl Uplink {
         self.exchanges.push(exchange);
     }
 
-    fn forget_finished(&mut self, now: Instant, keep: Duration) {
+    fn forget_finished(&mut self, now: Moment, keep: Duration) {
         // A node that publishes once will again: the list stays, also without entries.
         if let Some(exchanges) = self.exchanges.get_mut() {
             exchanges.retain(|exchange| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::connect::Connecting;
 use super::{Session, State, Status};
 use crate::gateway::{Load, SessionSettings};
+use crate::moment::{Epoch, Moment};
 use crate::topics::Registration;
 use crate::wire::{MsgId, QoS, TopicId};
 
@@ -147,7 +148,8 @@ impl Session {
     }
 
     /// Copies what there is to see, the first `most` of each list.
-    pub fn view(&self, settings: &SessionSettings, most: usize) -> SessionView {
+    pub fn view(&self, settings: &SessionSettings, epoch: Epoch, most: usize) -> SessionView {
+        let instant = |at| epoch.instant(at);
         let topics = self
             .registry
             .iter()
@@ -176,17 +178,17 @@ impl Session {
                 | State::Asleep
                 | State::Awake(_) => None,
             },
-            last_heard: self.last_heard,
-            due: self.due(),
-            until: self.supervision(settings),
+            last_heard: instant(self.last_heard),
+            due: self.due().map(instant),
+            until: self.supervision(settings).map(instant),
             orphaned: self.orphaned,
             will: self.will.as_ref().map(|will| will.topic.clone()),
             topics: topics.chain(predefined).take(most).collect(),
             subscriptions: self.subscription_views().take(most).collect(),
             pending_subscriptions: self.requests.under_way(),
-            queue: self.downlink.queue_views().take(most).collect(),
-            uplink: self.uplink.views().take(most).collect(),
-            exchange: self.downlink.exchange_view(),
+            queue: self.downlink.queue_views(epoch).take(most).collect(),
+            uplink: self.uplink.views(epoch).take(most).collect(),
+            exchange: self.downlink.exchange_view(epoch),
         }
     }
 
@@ -204,7 +206,7 @@ impl Session {
     }
 
     /// Returns when the node should be heard again by its own word, without tolerance.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Moment> {
         let seconds = match self.state {
             State::Active { .. } => self.connect.keep_alive,
             State::Asleep => self.sleep_duration,

@@ -1,12 +1,12 @@
 //! The Will: asked for at CONNECT, stored per client id, updated in between [S 6.3, 6.4].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::connect::Connecting;
 use super::{Context, Established, Promise, Session, State, Trouble};
+use crate::moment::Moment;
 use crate::topics::is_valid_name;
 use crate::upstream::{Request, Will};
 use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
@@ -16,7 +16,7 @@ use crate::wire::{Packet, QoS, ReturnCode, WillTopic};
 pub(super) struct WillQuestion {
     /// `None` asks for the topic; else the message of this Will is asked for.
     topic: Option<Will>,
-    due: Instant,
+    due: Moment,
     repeats: u32,
 }
 
@@ -43,7 +43,7 @@ impl WillQuestion {
         }
     }
 
-    pub(super) fn due(&self) -> Instant {
+    pub(super) fn due(&self) -> Moment {
         self.due
     }
 

@@ -1,9 +1,8 @@
 //! What a policy that carries many nodes needs from its surroundings to act.
 
-use std::time::Instant;
-
 use super::{Event, SocketRequest, mqtt};
 use crate::gateway::UpstreamSettings;
+use crate::moment::Moment;
 use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::store::Op;
@@ -11,7 +10,7 @@ use crate::store::Op;
 /// What a policy needs from its surroundings to act.
 pub struct Context<'a> {
     /// The present.
-    pub now: Instant,
+    pub now: Moment,
     /// Timeouts, credentials and limits.
     pub settings: &'a UpstreamSettings,
     /// Most octets of messages that wait for nodes.

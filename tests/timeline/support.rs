@@ -1,10 +1,11 @@
 //! The timeline: a session, a clock, and what came out since the last look.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_sn_gateway::gateway::{LinkSettings, SessionSettings};
+use mqtt_sn_gateway::moment::Moment;
 use mqtt_sn_gateway::scratch::Scratch;
 use mqtt_sn_gateway::session::{
     ConnectContent, Context, Journal, Keeping, QueueBudget, Session, Status,
@@ -30,8 +31,8 @@ pub(crate) struct Timeline {
     pub(crate) journal: Journal,
     pub(crate) node_id: Option<Vec<u8>>,
     pub(crate) keeping_will: Keeping,
-    epoch: Instant,
-    now: Instant,
+    epoch: Moment,
+    now: Moment,
     rng: fastrand::Rng,
     budget: QueueBudget,
     scratch: Scratch,
@@ -42,11 +43,7 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// A session of node "n" that has not connected, at 0 ms. Pre-defined: 2 = predef/two.
     pub(crate) fn new() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the epoch all times are counted from"
-        )]
-        let epoch = Instant::now();
+        let epoch = Moment::EPOCH;
         let mut predefined = Predefined::default();
         let topics = BTreeMap::from([(TopicId(2), "predef/two".to_owned())]);
         predefined.insert(Pattern::new("*"), topics);

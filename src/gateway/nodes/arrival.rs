@@ -1,10 +1,9 @@
 //! Whose packet this is: by the peer a session is bound to, by the client id it names.
 
-use std::time::Instant;
-
 use super::super::admission::RefusedReason;
 use super::super::{Core, Peer, Route, Takeover, Target};
 use super::Nodes;
+use crate::moment::Moment;
 use crate::session::{ConnectContent, Direction, Status};
 use crate::wire::{Packet, ReturnCode};
 
@@ -19,7 +18,7 @@ impl Nodes {
     /// Takes a CONNECT [S 6.2].
     pub(in crate::gateway) fn connect(
         &mut self,
-        now: Instant,
+        now: Moment,
         from: Peer,
         route: Route,
         packet: &Packet<'_>,
@@ -73,7 +72,7 @@ impl Nodes {
     /// Takes any other packet that belongs to a session.
     pub(in crate::gateway) fn handle_packet(
         &mut self,
-        now: Instant,
+        now: Moment,
         from: Peer,
         route: Route,
         packet: &Packet<'_>,
@@ -103,7 +102,7 @@ impl Nodes {
 
     /// Notes that a node is alive that sent something which is not for its session (I-34); `false`
     /// when no node is bound there.
-    pub(in crate::gateway) fn heard(&mut self, now: Instant, from: &Peer) -> bool {
+    pub(in crate::gateway) fn heard(&mut self, now: Moment, from: &Peer) -> bool {
         let Some(key) = self.directory.find_peer(from, &self.nodes) else {
             return false;
         };

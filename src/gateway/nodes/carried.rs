@@ -1,9 +1,8 @@
 //! Nodes without a connection of their own: what the shared policy does for them, and tells them.
 
-use std::time::Instant;
-
 use super::super::{Core, Output, Uplink};
 use super::Nodes;
+use crate::moment::Moment;
 use crate::store::{Op, Record};
 use crate::upstream::SocketRequest;
 use crate::upstream::shared::Shared;
@@ -11,7 +10,7 @@ use crate::upstream::{Context, NodeKey};
 
 impl Nodes {
     /// Opens the shared connections if a node may need them.
-    pub(in crate::gateway) fn start(&mut self, now: Instant, core: &mut Core) {
+    pub(in crate::gateway) fn start(&mut self, now: Moment, core: &mut Core) {
         if core.settings.upstream.uses_shared() {
             self.with_shared(now, core, Shared::start);
         }
@@ -21,7 +20,7 @@ impl Nodes {
     /// Lets the policy act, then carries out what it wants of sockets and store.
     pub(super) fn with_shared<T>(
         &mut self,
-        now: Instant,
+        now: Moment,
         core: &mut Core,
         act: impl FnOnce(&mut Shared, &mut Context<'_>) -> T,
     ) -> T {
@@ -32,7 +31,7 @@ impl Nodes {
     }
 
     /// Gives sessions what the policy has for them, as much as one turn may bring.
-    pub(in crate::gateway) fn tell_carried(&mut self, now: Instant, core: &mut Core) {
+    pub(in crate::gateway) fn tell_carried(&mut self, now: Moment, core: &mut Core) {
         if !core.settings.upstream.uses_shared() {
             return;
         }
@@ -52,7 +51,7 @@ impl Nodes {
     }
 
     /// Enters the subscriptions of a restored session.
-    pub(super) fn restore_carried(&mut self, now: Instant, key: usize, core: &mut Core) {
+    pub(super) fn restore_carried(&mut self, now: Moment, key: usize, core: &mut Core) {
         let Some(node) = self.nodes.get(key) else {
             return;
         };
@@ -78,7 +77,7 @@ impl Nodes {
     /// Takes up what nodes are owed; after all sessions are restored.
     pub(in crate::gateway) fn restore_owed(
         &mut self,
-        now: Instant,
+        now: Moment,
         records: &[Record],
         core: &mut Core,
     ) {
@@ -113,7 +112,7 @@ impl Core {
 
     pub(in crate::gateway) fn with_policy<T>(
         &mut self,
-        now: Instant,
+        now: Moment,
         sockets: &mut Vec<SocketRequest>,
         act: impl FnOnce(&mut Context<'_>) -> T,
     ) -> T {

@@ -12,7 +12,6 @@ mod turn;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
-use std::time::Instant;
 
 use slab::Slab;
 
@@ -22,6 +21,7 @@ use super::directory::Directory;
 use super::keep::{Commits, Kept};
 use super::observe::{Happening, Interest, Trace};
 use super::{Core, LinkId, Mode, Peer, Route};
+use crate::moment::{Epoch, Moment};
 use crate::session::{Journal, Session, Signal, Status};
 use crate::topics::Predefined;
 use crate::upstream::NodeKey;
@@ -36,9 +36,9 @@ pub(super) struct Nodes {
     nodes: Slab<Box<Node>>,
     directory: Directory,
     /// Earliest known time a node wants to act; lazily corrected when it comes.
-    wakeups: BinaryHeap<Reverse<(Instant, usize)>>,
+    wakeups: BinaryHeap<Reverse<(Moment, usize)>>,
     /// Sessions that are over but kept, by the time they ended.
-    kept: BTreeSet<(Instant, usize)>,
+    kept: BTreeSet<(Moment, usize)>,
     /// Carries the nodes that have no connection of their own.
     shared: Shared,
     /// Takes what nodes publish into the store, if it is to go there.
@@ -62,13 +62,13 @@ pub(super) struct Node {
     pub(super) journal: Journal,
     /// The state it was last seen in, and since when.
     status: Status,
-    pub(super) since: Instant,
+    pub(super) since: Moment,
     /// The earliest entry it has among the wake-ups.
-    wakes_at: Option<Instant>,
+    wakes_at: Option<Moment>,
     /// What the store has of its session.
     pub(super) stored: Kept,
     /// The entry it has among the kept ones.
-    kept_since: Option<Instant>,
+    kept_since: Option<Moment>,
 }
 
 impl Nodes {
@@ -113,7 +113,7 @@ impl Nodes {
     }
 
     /// Says goodbye to a node; `false` if its client id is not known.
-    pub(super) fn kick(&mut self, now: Instant, client_id: &str, core: &mut Core) -> bool {
+    pub(super) fn kick(&mut self, now: Moment, client_id: &str, core: &mut Core) -> bool {
         let Some(key) = self.directory.find_client(client_id, &self.nodes) else {
             return false;
         };
@@ -123,7 +123,7 @@ impl Nodes {
     }
 
     /// Removes what is kept of a node that is not connected.
-    pub(super) fn forget(&mut self, now: Instant, client_id: &str, core: &mut Core) {
+    pub(super) fn forget(&mut self, now: Moment, client_id: &str, core: &mut Core) {
         if let Some(key) = self.directory.find_client(client_id, &self.nodes)
             && self.nodes[key].session.is_over()
         {
@@ -131,7 +131,7 @@ impl Nodes {
         }
     }
 
-    pub(super) fn shut_down(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn shut_down(&mut self, now: Moment, core: &mut Core) {
         let keys: Vec<usize> = self.nodes.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.with_session(now, key, core, Session::shut_down);
@@ -147,7 +147,7 @@ impl Nodes {
     }
 
     /// Enters a session of before a restart.
-    pub(super) fn restore_session(&mut self, now: Instant, session: Session, core: &mut Core) {
+    pub(super) fn restore_session(&mut self, now: Moment, session: Session, core: &mut Core) {
         let client_id = session.client_id().clone();
         let Some(key) = self.create(now, &client_id, LinkId(0), core) else {
             return;
@@ -164,7 +164,7 @@ impl Nodes {
 
     fn create(
         &mut self,
-        now: Instant,
+        now: Moment,
         client_id: &str,
         link: LinkId,
         core: &mut Core,
@@ -197,7 +197,7 @@ impl Nodes {
     }
 
     /// Makes room by forgetting the session that has been over for the longest time.
-    fn evict_oldest_kept(&mut self, now: Instant, core: &mut Core) -> bool {
+    fn evict_oldest_kept(&mut self, now: Moment, core: &mut Core) -> bool {
         let oldest = self.kept.first().copied();
         if let Some((_, key)) = oldest {
             self.remove(now, key, core);
@@ -205,7 +205,7 @@ impl Nodes {
         oldest.is_some()
     }
 
-    fn remove(&mut self, now: Instant, key: usize, core: &mut Core) {
+    fn remove(&mut self, now: Moment, key: usize, core: &mut Core) {
         let mut node = self.nodes.remove(key);
         if node.connection.is_none() {
             let forgotten = NodeKey(key as u32);
@@ -213,7 +213,7 @@ impl Nodes {
         }
         core.drop_kept(&node.session, &mut node.stored);
         if core.traces(Interest::States) {
-            core.trace(&node.trace(now, Happening::Forgotten));
+            core.trace(&node.trace(now, core.epoch, Happening::Forgotten));
         }
         self.directory.remove_client(key, node.client_id());
         if let Some(since) = node.kept_since {
@@ -238,9 +238,9 @@ impl Node {
         self.session.status()
     }
 
-    fn trace(&self, at: Instant, what: Happening) -> Trace {
+    fn trace(&self, at: Moment, epoch: Epoch, what: Happening) -> Trace {
         Trace {
-            at,
+            at: epoch.instant(at),
             node: Some(self.session.client_id().clone()),
             link: Some(self.link),
             what,

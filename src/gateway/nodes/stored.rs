@@ -1,10 +1,10 @@
 //! Messages of nodes that go to the broker by way of the store.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::super::{Core, Output, Uplink};
+use super::super::{Core, Uplink};
 use super::{Node, Nodes};
+use crate::moment::{Epoch, Moment};
 use crate::store::{Record, Ticket};
 use crate::upstream::outbox::{Asker, Outbox, OutboxView};
 use crate::upstream::{Context, NodeKey};
@@ -12,7 +12,7 @@ use crate::wire::QoS;
 
 impl Nodes {
     /// Opens the connection of the uplink queue if there is one.
-    pub(super) fn start_outbox(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn start_outbox(&mut self, now: Moment, core: &mut Core) {
         if core.stores_uplink() {
             self.with_outbox(now, core, Outbox::start);
         }
@@ -21,7 +21,7 @@ impl Nodes {
     /// Lets the queue act, then carries out what it wants of sockets and store.
     pub(super) fn with_outbox<T>(
         &mut self,
-        now: Instant,
+        now: Moment,
         core: &mut Core,
         act: impl FnOnce(&mut Outbox, &mut Context<'_>) -> T,
     ) -> T {
@@ -33,7 +33,7 @@ impl Nodes {
 
     pub(in crate::gateway) fn handle_stored(
         &mut self,
-        now: Instant,
+        now: Moment,
         ticket: Ticket,
         core: &mut Core,
     ) {
@@ -44,7 +44,7 @@ impl Nodes {
         }
     }
 
-    pub(in crate::gateway) fn handle_full(&mut self, now: Instant, is_full: bool, core: &mut Core) {
+    pub(in crate::gateway) fn handle_full(&mut self, now: Moment, is_full: bool, core: &mut Core) {
         self.with_outbox(now, core, |outbox, cx| outbox.handle_full(is_full, cx));
         self.with_shared(now, core, |shared, cx| shared.handle_full(is_full, cx));
         if is_full {
@@ -53,7 +53,7 @@ impl Nodes {
     }
 
     /// Gives sessions the answers to what the queue took.
-    pub(in crate::gateway) fn tell_stored(&mut self, now: Instant, core: &mut Core) {
+    pub(in crate::gateway) fn tell_stored(&mut self, now: Moment, core: &mut Core) {
         while let Some((asker, event)) = self.outbox.poll_event() {
             let key = asker.node.0 as usize;
             let node = self.nodes.get(key);
@@ -64,14 +64,14 @@ impl Nodes {
         }
     }
 
-    pub(in crate::gateway) fn outbox(&self) -> OutboxView {
-        self.outbox.view()
+    pub(in crate::gateway) fn outbox(&self, epoch: Epoch) -> OutboxView {
+        self.outbox.view(epoch)
     }
 
     /// Takes up the queue of before a restart, also when nothing new goes there.
     pub(in crate::gateway) fn restore_outbox(
         &mut self,
-        now: Instant,
+        now: Moment,
         records: &[Record],
         core: &mut Core,
     ) {

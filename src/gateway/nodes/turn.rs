@@ -2,7 +2,6 @@
 //! is carried out and the next wake-up is set.
 
 use std::cmp::Reverse;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -10,6 +9,7 @@ use super::super::admission::RefusedReason;
 use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
+use crate::moment::Moment;
 use crate::session::{Context, Direction, Journal, Keeping, Session, TROUBLES, Trouble};
 use crate::topics::Registry;
 use crate::upstream::mqtt::{self, Connection};
@@ -29,7 +29,7 @@ pub(super) struct Buffers {
 impl Nodes {
     pub(in crate::gateway) fn handle_socket(
         &mut self,
-        now: Instant,
+        now: Moment,
         event: SocketEvent<'_>,
         core: &mut Core,
     ) {
@@ -60,7 +60,7 @@ impl Nodes {
         self.settle(now, key, core);
     }
 
-    pub(in crate::gateway) fn handle_timeout(&mut self, now: Instant, core: &mut Core) {
+    pub(in crate::gateway) fn handle_timeout(&mut self, now: Moment, core: &mut Core) {
         let shared = self.shared.poll_timeout(&core.settings.upstream);
         if shared.is_some_and(|due| due <= now) {
             self.with_shared(now, core, Shared::handle_timeout);
@@ -88,19 +88,19 @@ impl Nodes {
         }
     }
 
-    pub(in crate::gateway) fn poll_timeout(&self, core: &Core) -> Option<Instant> {
+    pub(in crate::gateway) fn poll_timeout(&self, core: &Core) -> Option<Moment> {
         let first = self.wakeups.peek().map(|Reverse((at, _))| *at);
         let shared = self.shared.poll_timeout(&core.settings.upstream);
         let outbox = self.outbox.poll_timeout(&core.settings.upstream);
         first.into_iter().chain(shared).chain(outbox).min()
     }
 
-    fn wake(&mut self, now: Instant, key: usize, core: &mut Core) {
+    fn wake(&mut self, now: Moment, key: usize, core: &mut Core) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
         let buffers = &mut self.buffers;
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         if let Some(connection) = &mut node.connection
             && due(connection.poll_timeout(&core.settings.upstream))
         {
@@ -118,7 +118,7 @@ impl Nodes {
     /// Lets the session act, then carries out what it wants.
     pub(in crate::gateway) fn with_session(
         &mut self,
-        now: Instant,
+        now: Moment,
         key: usize,
         core: &mut Core,
         act: impl FnOnce(&mut Session, &mut Context<'_>),
@@ -131,7 +131,7 @@ impl Nodes {
     }
 
     /// Carries requests to the connection and events to the session until both are quiet.
-    pub(super) fn settle(&mut self, now: Instant, key: usize, core: &mut Core) {
+    pub(super) fn settle(&mut self, now: Moment, key: usize, core: &mut Core) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
@@ -209,7 +209,7 @@ impl Nodes {
     }
 
     /// Unbinds or removes a session that is over, and sees to the next wake-up.
-    fn tidy(&mut self, now: Instant, key: usize, core: &mut Core) {
+    fn tidy(&mut self, now: Moment, key: usize, core: &mut Core) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
@@ -258,7 +258,7 @@ impl Nodes {
 
 impl Node {
     /// Remembers since when the node is in its state.
-    fn notice_state(&mut self, now: Instant, core: &mut Core) {
+    fn notice_state(&mut self, now: Moment, core: &mut Core) {
         let (from, to) = (self.status, self.session.status());
         if from == to {
             return;
@@ -266,11 +266,11 @@ impl Node {
         (self.status, self.since) = (to, now);
         if core.traces(Interest::States) {
             let peer = self.binding.as_ref().map(|(peer, _)| peer.clone());
-            core.trace(&self.trace(now, Happening::State { from, to, peer }));
+            core.trace(&self.trace(now, core.epoch, Happening::State { from, to, peer }));
         }
     }
 
-    fn next_timeout(&self, core: &Core) -> Option<Instant> {
+    fn next_timeout(&self, core: &Core) -> Option<Moment> {
         let session = self.session.poll_timeout(&core.settings.session);
         let connection = self.connection.as_ref();
         let connection = connection.and_then(|own| own.poll_timeout(&core.settings.upstream));
@@ -279,7 +279,7 @@ impl Node {
 
     fn act(
         &mut self,
-        now: Instant,
+        now: Moment,
         core: &mut Core,
         buffers: &mut Buffers,
         act: impl FnOnce(&mut Session, &mut Context<'_>),
@@ -321,7 +321,7 @@ impl Node {
     }
 
     /// Takes over into the journal what the session added to the counters of all nodes.
-    fn credit(&mut self, now: Instant, before: &Before, core: &mut Core) {
+    fn credit(&mut self, now: Moment, before: &Before, core: &mut Core) {
         let added = |after: u64, before: u64| (after - before) as u32;
         let stats = &core.stats;
         self.journal.tally_up(
@@ -341,7 +341,7 @@ impl Node {
         let troubles = self.journal.troubles().rev().take(fresh).cloned();
         let troubles: Vec<_> = troubles.collect();
         for (_, trouble) in troubles.into_iter().rev() {
-            core.trace(&self.trace(now, Happening::Trouble(trouble)));
+            core.trace(&self.trace(now, core.epoch, Happening::Trouble(trouble)));
         }
     }
 
@@ -367,7 +367,7 @@ impl Node {
     }
 
     /// Remembers that the broker refused a node that wants to connect.
-    fn notice_refusal(&self, now: Instant, event: &Event, core: &mut Core) {
+    fn notice_refusal(&self, now: Moment, event: &Event, core: &mut Core) {
         if let Event::Refused(refusal) = event
             && let Some((peer, _)) = &self.binding
         {
@@ -417,7 +417,7 @@ impl Core {
 
     pub(in crate::gateway) fn with_mqtt(
         &mut self,
-        now: Instant,
+        now: Moment,
         names: Option<&Registry>,
         sockets: &mut Vec<SocketRequest>,
         events: &mut Vec<Event>,

@@ -16,7 +16,7 @@ pub(super) use self::trace::Said;
 pub use self::trace::{Happening, Interest, Trace};
 pub use self::view::{BrokerView, LinkCounters, NodeSummary, NodeView};
 use super::admission::{Permit, Refused};
-use super::nodes::{Node, Nodes};
+use super::nodes::Nodes;
 use super::{Address, Gateway, LinkId, Peer, Settings};
 use crate::session::{Signal, Status};
 
@@ -50,7 +50,8 @@ impl Gateway {
 
     /// Shows every node, in no particular order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeSummary> {
-        self.nodes.iter().map(Node::summary)
+        let epoch = self.core.epoch;
+        self.nodes.iter().map(move |node| node.summary(epoch))
     }
 
     /// Counts the nodes by state, in the order of [`Status::ALL`].
@@ -70,7 +71,8 @@ impl Gateway {
 
     /// Shows one node in one line; `None` if its client id is not known.
     pub fn summary(&self, client_id: &str) -> Option<NodeSummary> {
-        self.nodes.find(client_id).map(Node::summary)
+        let node = self.nodes.find(client_id)?;
+        Some(node.summary(self.core.epoch))
     }
 
     /// Returns who was last heard that has no session and did not ask for one.
@@ -91,7 +93,7 @@ impl Gateway {
 
     /// Shows the gateway's own connection to the broker.
     pub fn broker(&self) -> BrokerView {
-        self.anonymous.view()
+        self.anonymous.view(self.core.epoch)
     }
 
     /// Returns the client ids refused lately, the latest last.
@@ -116,6 +118,7 @@ impl Gateway {
 
     /// Lets any client connect for a while, whatever the list says. A duration of zero ends it.
     pub fn permit(&mut self, now: Instant, duration: Duration) {
+        let now = self.core.epoch.moment(now);
         self.core.permit = (!duration.is_zero()).then(|| Permit {
             until: now + duration,
             admitted: Vec::new(),
@@ -125,22 +128,25 @@ impl Gateway {
     /// Returns until when any client may connect, and who came in so.
     pub fn permitted(&self) -> Option<(Instant, &[Arc<str>])> {
         let permit = self.core.permit.as_ref()?;
-        Some((permit.until, &permit.admitted))
+        Some((self.core.epoch.instant(permit.until), &permit.admitted))
     }
 
     /// Ends the connection of a node by DISCONNECT; `false` if its client id is not known.
     pub fn kick(&mut self, now: Instant, client_id: &str) -> bool {
+        let now = self.core.epoch.moment(now);
         self.nodes.kick(now, client_id, &mut self.core)
     }
 
     /// Ends the connection of a node and forgets all about it; `false` if its client id is not
     /// known. What the broker keeps for the node is the broker's.
     pub fn forget(&mut self, now: Instant, client_id: &str) -> bool {
+        let at = now;
+        let now = self.core.epoch.moment(now);
         let known = self.nodes.kick(now, client_id, &mut self.core);
         self.nodes.forget(now, client_id, &mut self.core);
         if self.core.traces(Interest::States) {
             self.core.trace(&Trace {
-                at: now,
+                at,
                 node: Some(client_id.into()),
                 link: None,
                 what: Happening::Erased,

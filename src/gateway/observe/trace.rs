@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::super::admission::RefusedReason;
 use super::super::{Core, LinkId, Peer, Target};
 use super::scope::{Glimpse, Way};
+use crate::moment::Moment;
 use crate::session::{Direction, Status, Trouble};
 use crate::stats::Drop;
 use crate::upstream::{Event, Request};
@@ -124,12 +125,13 @@ impl Core {
     /// Notes a packet in; it is copied only for those who want it.
     pub(in crate::gateway) fn trace_packet(
         &mut self,
-        at: Instant,
+        at: Moment,
         peer: &Peer,
         node: Option<&Arc<str>>,
         bytes: &[u8],
         dropped: Option<Drop>,
     ) {
+        let at = self.epoch.instant(at);
         let glimpse = Glimpse {
             at,
             interest: Interest::Packets,
@@ -152,16 +154,12 @@ impl Core {
     }
 
     /// Notes what a session and its broker say to each other.
-    pub(in crate::gateway) fn trace_broker(
-        &mut self,
-        at: Instant,
-        node: &Arc<str>,
-        said: Said<'_>,
-    ) {
+    pub(in crate::gateway) fn trace_broker(&mut self, at: Moment, node: &Arc<str>, said: Said<'_>) {
         let (way, kind) = match said {
             Said::Request(request) => (Way::Up, request.name()),
             Said::Event(event) => (Way::Down, event.name()),
         };
+        let at = self.epoch.instant(at);
         let glimpse = Glimpse {
             at,
             interest: Interest::Packets,

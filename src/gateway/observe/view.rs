@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::super::nodes::Node;
 use super::super::{Core, LinkId, Peer};
+use crate::moment::Epoch;
 use crate::session::{Count, Direction, SessionView, Signal, Status, Trouble};
 use crate::wire::MessageType;
 
@@ -97,27 +98,32 @@ pub struct BrokerView {
 
 impl Node {
     pub(super) fn view(&self, core: &Core) -> NodeView {
+        let epoch = core.epoch;
+        let troubles = self.journal.troubles();
+        let last_message = self.journal.last_message();
         NodeView {
-            summary: self.summary(),
-            session: self.session.view(&core.settings.session, LIST_MAX),
+            summary: self.summary(core.epoch),
+            session: self.session.view(&core.settings.session, epoch, LIST_MAX),
             counts: self.journal.counts().collect(),
-            troubles: self.journal.troubles().cloned().collect(),
-            last_message: self.journal.last_message().cloned(),
+            troubles: troubles
+                .map(|(at, trouble)| (epoch.instant(*at), trouble.clone()))
+                .collect(),
+            last_message: last_message.map(|(at, topic)| (epoch.instant(*at), topic.clone())),
         }
     }
 
-    pub(super) fn summary(&self) -> NodeSummary {
+    pub(super) fn summary(&self, epoch: Epoch) -> NodeSummary {
         let tally = self.journal.tally();
         NodeSummary {
             client_id: self.session.client_id().clone(),
             status: self.session.status(),
-            since: self.since,
+            since: epoch.instant(self.since),
             peer: self.binding.as_ref().map(|(peer, _)| peer.clone()),
             link: self.link,
-            last_heard: self.session.last_heard(),
+            last_heard: epoch.instant(self.session.last_heard()),
             period: self.session.period(),
             topics: self.session.topics(),
-            due: self.session.due(),
+            due: self.session.due().map(|at| epoch.instant(at)),
             queued: self.session.queued(),
             received: self.journal.packets(Direction::In),
             sent: self.journal.packets(Direction::Out),

@@ -4,9 +4,10 @@
 //! the other topics and is tried again later, a bounded number of times.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Outside;
+use crate::moment::Moment;
 use crate::session::{Context, Session, State};
 use crate::stats::Drop;
 
@@ -20,13 +21,13 @@ pub(super) struct Held {
     /// How often that message was refused.
     refusals: u32,
     /// Until when it is not tried again; `None` is the next occasion.
-    until: Option<Instant>,
+    until: Option<Moment>,
 }
 
 impl super::Downlink {
     /// Brings the first message to the head that may be sent now; else returns until when they all
     /// wait.
-    pub(super) fn bring_forward(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn bring_forward(&mut self, now: Moment) -> Option<Moment> {
         let held = &self.outside.get()?.held;
         if held.is_empty() {
             return None;
@@ -73,7 +74,7 @@ impl super::Downlink {
     }
 
     /// Puts a topic behind the others; `refusals` are those of its next message.
-    fn hold(&mut self, topic: Arc<str>, refusals: u32, until: Option<Instant>, now: Instant) {
+    fn hold(&mut self, topic: Arc<str>, refusals: u32, until: Option<Moment>, now: Moment) {
         self.queue.put_last(&topic);
         let queue = &self.queue;
         let held = &mut self.outside.get_or_make().held;

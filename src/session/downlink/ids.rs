@@ -1,8 +1,9 @@
 //! Message ids towards the node: the gateway's own, and those that a late answer may still name.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::moment::Moment;
 use crate::wire::MsgId;
 
 /// A copy of a datagram that the network delayed arrives within this time.
@@ -17,11 +18,11 @@ pub(super) struct OwnIds {
     last: MsgId,
     /// The last id at `since`, and the last one about [`NETWORK_DELAY`] before.
     marks: [MsgId; 2],
-    since: Option<Instant>,
+    since: Option<Moment>,
 }
 
 impl OwnIds {
-    pub(super) fn next(&mut self, now: Instant) -> MsgId {
+    pub(super) fn next(&mut self, now: Moment) -> MsgId {
         let age = self.since.map(|since| now.duration_since(since));
         if age.is_none_or(|age| age >= NETWORK_DELAY) {
             self.marks = [self.last, self.marks[0]];
@@ -35,7 +36,7 @@ impl OwnIds {
     }
 
     /// Whether a late answer to one of these may still come.
-    pub(super) fn were_lately(&self, msg_id: MsgId, now: Instant) -> bool {
+    pub(super) fn were_lately(&self, msg_id: MsgId, now: Moment) -> bool {
         let fresh = self
             .since
             .is_some_and(|since| now.duration_since(since) < 2 * NETWORK_DELAY);
@@ -46,10 +47,10 @@ impl OwnIds {
 
 /// Message ids of QoS 2 the node has completed lately.
 #[derive(Debug, Default)]
-pub(super) struct Completed(VecDeque<(MsgId, Instant)>);
+pub(super) struct Completed(VecDeque<(MsgId, Moment)>);
 
 impl Completed {
-    pub(super) fn push(&mut self, msg_id: MsgId, now: Instant) {
+    pub(super) fn push(&mut self, msg_id: MsgId, now: Moment) {
         if self.0.len() >= COMPLETED_MAX {
             self.0.pop_front();
         }
@@ -60,7 +61,7 @@ impl Completed {
         self.0.is_empty()
     }
 
-    pub(super) fn were_lately(&self, msg_id: MsgId, now: Instant) -> bool {
+    pub(super) fn were_lately(&self, msg_id: MsgId, now: Moment) -> bool {
         let mut completed = self.0.iter().rev();
         completed.any(|(old, at)| *old == msg_id && now.duration_since(*at) < NETWORK_DELAY)
     }
@@ -72,8 +73,7 @@ mod tests {
 
     #[test]
     fn own_ids_are_late_for_a_while() {
-        #[expect(clippy::disallowed_methods, reason = "the epoch of the test")]
-        let epoch = Instant::now();
+        let epoch = Moment::EPOCH;
         let at = |seconds| epoch + Duration::from_secs(seconds);
         let mut ids = OwnIds::default();
         assert!(!ids.were_lately(MsgId(1), at(0)));
@@ -90,8 +90,7 @@ mod tests {
 
     #[test]
     fn completed_ids_are_late_for_a_while() {
-        #[expect(clippy::disallowed_methods, reason = "the epoch of the test")]
-        let epoch = Instant::now();
+        let epoch = Moment::EPOCH;
         let mut completed = Completed::default();
         completed.push(MsgId(7), epoch);
         assert!(completed.were_lately(MsgId(7), epoch + Duration::from_secs(1)));

@@ -12,7 +12,6 @@ mod release;
 mod retry;
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use self::congestion::Held;
 use self::ids::{Completed, OwnIds};
@@ -20,6 +19,7 @@ use self::queue::{NoRoom, Queue};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
 use crate::memory::Seldom;
+use crate::moment::{Epoch, Moment};
 use crate::stats::Drop;
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
@@ -30,7 +30,7 @@ pub(in crate::session) struct Downlink {
     queue: Queue,
     exchange: Option<Box<Exchange>>,
     /// When to repeat the exchange, or to go on after a pause.
-    retry_at: Option<Instant>,
+    retry_at: Option<Moment>,
     /// The node reported congestion this often in a row (I-25).
     pauses: u32,
     paused: bool,
@@ -83,7 +83,7 @@ struct Exchange {
     /// Repetitions in this round.
     repeats: u32,
     /// When the round began.
-    since: Instant,
+    since: Moment,
     /// The node was silent in this round, and is asked by PINGREQ whether it lives (I-24).
     probed: bool,
     /// Rounds or wake-ups in which the node lived but did not answer it (I-17, I-24).
@@ -128,7 +128,7 @@ enum Origin {
 }
 
 impl Downlink {
-    pub(in crate::session) fn retry_at(&self) -> Option<Instant> {
+    pub(in crate::session) fn retry_at(&self) -> Option<Moment> {
         self.retry_at
     }
 
@@ -142,17 +142,17 @@ impl Downlink {
     }
 
     /// Shows what waits.
-    pub(in crate::session) fn queue_views(&self) -> impl Iterator<Item = QueuedView> {
-        self.queue.iter().map(|message| QueuedView {
+    pub(in crate::session) fn queue_views(&self, epoch: Epoch) -> impl Iterator<Item = QueuedView> {
+        self.queue.iter().map(move |message| QueuedView {
             topic: message.topic.clone(),
             octets: message.payload.len(),
             qos: message.qos,
-            since: message.since,
+            since: epoch.instant(message.since),
         })
     }
 
     /// Shows what the node has to answer.
-    pub(in crate::session) fn exchange_view(&self) -> Option<ExchangeView> {
+    pub(in crate::session) fn exchange_view(&self, epoch: Epoch) -> Option<ExchangeView> {
         self.exchange.as_ref().map(|exchange| ExchangeView {
             packet: match exchange.step {
                 Step::Registering(_) => "REGISTER",
@@ -160,10 +160,10 @@ impl Downlink {
                 Step::Received(_) | Step::Releasing(_) => "PUBREL",
             },
             msg_id: exchange.msg_id,
-            since: exchange.since,
+            since: epoch.instant(exchange.since),
             repeats: exchange.repeats,
             failures: exchange.failures,
-            retry_at: self.retry_at,
+            retry_at: self.retry_at.map(|at| epoch.instant(at)),
         })
     }
 

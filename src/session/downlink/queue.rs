@@ -1,12 +1,12 @@
 //! Messages that wait for one node, bounded [I-16].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::gateway::SessionSettings;
 use crate::memory::{Seldom, ShortQueue};
+use crate::moment::Moment;
 use crate::session::QueueBudget;
 use crate::upstream::{Delivery, Inbound};
 use crate::wire::{MsgId, QoS};
@@ -36,7 +36,7 @@ pub(super) struct Queued {
     /// Whether the node rejected the topic id once and was told a new one (I-25).
     pub(super) readdressed: bool,
     /// When it came.
-    pub(super) since: Instant,
+    pub(super) since: Moment,
 }
 
 /// The queue has no room for a message of QoS 1 or 2.
@@ -48,7 +48,7 @@ impl Queue {
     pub(super) fn push_qos0(
         &mut self,
         inbound: Inbound,
-        now: Instant,
+        now: Moment,
         settings: &SessionSettings,
         budget: &mut QueueBudget,
         busy: bool,
@@ -65,7 +65,7 @@ impl Queue {
         &mut self,
         inbound: Inbound,
         msg_id: Option<MsgId>,
-        now: Instant,
+        now: Moment,
         settings: &SessionSettings,
         budget: &mut QueueBudget,
     ) -> Result<(), NoRoom> {
@@ -212,7 +212,7 @@ impl Waiting {
 }
 
 impl Queued {
-    fn new(inbound: Inbound, now: Instant) -> Self {
+    fn new(inbound: Inbound, now: Moment) -> Self {
         Self {
             topic: inbound.topic,
             payload: inbound.payload,

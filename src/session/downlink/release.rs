@@ -5,9 +5,8 @@
 //! has forgotten this one. So nothing of it has to be kept: whatever becomes of the gateway, what
 //! the broker repeats means the same message to the node.
 
-use std::time::Instant;
-
 use super::{Exchange, Origin, Outside, Repetition, Step};
+use crate::moment::Moment;
 use crate::session::{Context, Session, State};
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, QoS};
@@ -91,7 +90,7 @@ impl super::Downlink {
     }
 
     /// Whether the node completed a QoS 2 message of this id lately.
-    fn completed_lately(&self, msg_id: MsgId, now: Instant) -> bool {
+    fn completed_lately(&self, msg_id: MsgId, now: Moment) -> bool {
         let outside = self.outside.get();
         outside.is_some_and(|outside| outside.completed.were_lately(msg_id, now))
     }

@@ -13,7 +13,7 @@ mod stream;
 mod trouble;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::{
     Disconnect, Packet, PingReq, PingResp, PubRel, Publish, Subscribe, Unsubscribe,
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::gateway::UpstreamSettings;
 use crate::memory::Seldom;
+use crate::moment::Moment;
 use crate::scratch::Scratch;
 use crate::stats::{Drop, Stats};
 use crate::topics::Registry;
@@ -44,7 +45,7 @@ const SHARED_BY: usize = 256;
 /// What a connection needs from its surroundings to act.
 pub struct Context<'a> {
     /// The present.
-    pub now: Instant,
+    pub now: Moment,
     /// Timeouts, credentials and limits.
     pub settings: &'a UpstreamSettings,
     /// Whether a node the broker once accepted need not notice that the broker is away.
@@ -81,10 +82,10 @@ pub struct Connection {
     /// Whether the broker has accepted this node before, with whatever options.
     known: bool,
     /// When a connection that is not up is given up.
-    give_up: Option<Instant>,
+    give_up: Option<Moment>,
     attempts: u32,
     congested: bool,
-    last_sent: Instant,
+    last_sent: Moment,
     /// What came of a packet so far.
     partial: Seldom<Partial>,
     outgoing: Outgoing,
@@ -96,25 +97,25 @@ enum Phase {
     /// Nothing wanted.
     Idle,
     /// Waits for the socket.
-    Opening { conn: ConnId, until: Instant },
+    Opening { conn: ConnId, until: Moment },
     /// Waits for CONNACK.
-    Handshake { conn: ConnId, until: Instant },
+    Handshake { conn: ConnId, until: Moment },
     /// Accepted.
     Up {
         conn: ConnId,
-        since: Instant,
-        ping_sent: Option<Instant>,
+        since: Moment,
+        ping_sent: Option<Moment>,
     },
     /// Waits before the next attempt.
-    BackingOff { until: Instant },
+    BackingOff { until: Moment },
     /// DISCONNECT is sent; a new connection follows when the broker has closed this one, so that it
     /// cannot take the new one for a takeover and publish the Will.
-    Leaving { conn: ConnId, until: Instant },
+    Leaving { conn: ConnId, until: Moment },
 }
 
 impl Connection {
     /// Makes an idle connection whose ids carry `slot`.
-    pub fn new(slot: u32, now: Instant) -> Self {
+    pub fn new(slot: u32, now: Moment) -> Self {
         Self {
             slot,
             phase: Phase::Idle,
@@ -133,7 +134,7 @@ impl Connection {
     }
 
     /// Makes a connection that is never given up once it is requested.
-    pub fn permanent(slot: u32, now: Instant) -> Self {
+    pub fn permanent(slot: u32, now: Moment) -> Self {
         Self {
             permanent: true,
             ..Self::new(slot, now)
@@ -178,7 +179,7 @@ impl Connection {
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Instant> {
+    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Moment> {
         let due = match self.phase {
             Phase::Idle => return None,
             Phase::Opening { until, .. }
@@ -453,7 +454,7 @@ impl Connection {
         }
     }
 
-    fn ping_due(&self, ping_sent: Option<Instant>, settings: &UpstreamSettings) -> Instant {
+    fn ping_due(&self, ping_sent: Option<Moment>, settings: &UpstreamSettings) -> Moment {
         match ping_sent {
             Some(sent) => sent + settings.connect_timeout,
             None => self.last_sent + settings.keep_alive,

@@ -4,10 +4,11 @@
 //! is over. That the broker cannot be reached at all is the sockets' to say.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::ConnectReturnCode;
 
+use crate::moment::Moment;
 use crate::upstream::CloseReason;
 
 /// A connection that ended sooner after CONNACK than this was not worth having.
@@ -19,7 +20,7 @@ const REST: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Trouble {
     until: Option<Until>,
-    said: Option<Instant>,
+    said: Option<Moment>,
 }
 
 /// How a connection ended that was still wanted.
@@ -46,12 +47,12 @@ enum Until {
 
 impl Trouble {
     /// A connection ended while the broker had yet to accept it.
-    pub(super) fn not_accepted(&mut self, now: Instant, client_id: &str, loss: Loss) {
+    pub(super) fn not_accepted(&mut self, now: Moment, client_id: &str, loss: Loss) {
         self.met(now, Until::Accepted, client_id, loss);
     }
 
     /// A connection ended this long after the broker had accepted it.
-    pub(super) fn ended(&mut self, now: Instant, after: Duration, client_id: &str, loss: Loss) {
+    pub(super) fn ended(&mut self, now: Moment, after: Duration, client_id: &str, loss: Loss) {
         let until = if after < SHORT {
             Until::Lasting
         } else {
@@ -69,19 +70,19 @@ impl Trouble {
     }
 
     /// Something came on a connection that was accepted this long ago.
-    pub(super) fn heard(&mut self, now: Instant, since: Instant) {
+    pub(super) fn heard(&mut self, now: Moment, since: Moment) {
         if self.until.is_some() && now.duration_since(since) >= SHORT {
             self.until = None;
             tracing::info!("the broker keeps connections again");
         }
     }
 
-    fn met(&mut self, now: Instant, until: Until, client_id: &str, loss: Loss) {
+    fn met(&mut self, now: Moment, until: Until, client_id: &str, loss: Loss) {
         if self.until.is_some() {
             self.until = self.until.max(Some(until));
             return;
         }
-        let rested = |said| now.saturating_duration_since(said) >= REST;
+        let rested = |said| now.duration_since(said) >= REST;
         if self.said.is_none_or(rested) {
             let advice = loss.advice();
             tracing::warn!(

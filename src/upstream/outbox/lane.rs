@@ -1,9 +1,8 @@
 //! The queue's way to the broker: one connection of the gateway's own.
 
-use std::time::Instant;
-
 use super::{Entry, Outbox, Safe, Step, record};
 use crate::gateway::UpstreamSettings;
+use crate::moment::Moment;
 use crate::store::Op;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::{
@@ -86,7 +85,7 @@ impl Outbox {
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Instant> {
+    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Moment> {
         let connection = self.lane.as_ref()?.connection.poll_timeout(settings);
         let waiting = self.queue.get(self.in_flight);
         let waiting = waiting.filter(|entry| matches!(entry.step, Step::Waiting { .. }));

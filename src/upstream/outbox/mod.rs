@@ -31,6 +31,7 @@ use self::lane::Lane;
 use self::record::{Kind, Message};
 use super::{Context, Event, NodeKey, Request, RequestId, UplinkStage};
 use crate::gateway::Uplink;
+use crate::moment::{Epoch, Moment};
 use crate::stats::Drop;
 use crate::store::{Op, Record, Ticket};
 use crate::wire::{MsgId, QoS};
@@ -62,7 +63,7 @@ pub struct Outbox {
     /// QoS 2 messages that nodes have not released.
     marks: BTreeMap<(Arc<str>, MsgId), Mark>,
     /// When old ones are looked for.
-    sweep_at: Option<Instant>,
+    sweep_at: Option<Moment>,
     /// What becomes safe with each commit, in their order.
     commits: VecDeque<(Ticket, Safe)>,
     last_ticket: u64,
@@ -102,7 +103,7 @@ struct Entry {
     serial: u64,
     /// `None` for one the broker had received before a restart.
     client_id: Option<Arc<str>>,
-    since: Instant,
+    since: Moment,
     step: Step,
     /// As in the store.
     record: Bytes,
@@ -132,7 +133,7 @@ enum Step {
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     fingerprint: u64,
-    since: Instant,
+    since: Moment,
 }
 
 /// What a commit makes safe.
@@ -292,7 +293,7 @@ impl Outbox {
     /// Takes up the messages of before a restart. Called once, before the start.
     pub fn restore<'a>(&mut self, records: impl Iterator<Item = &'a Record>, cx: &mut Context<'_>) {
         for record in records {
-            let since = cx.now.checked_sub(record.age).unwrap_or(cx.now);
+            let since = cx.now - record.age;
             match record::kind(&record.key) {
                 None => {}
                 Some(Kind::Message { serial }) => {
@@ -350,12 +351,13 @@ impl Outbox {
     }
 
     /// Shows the queue.
-    pub fn view(&self) -> OutboxView {
+    pub fn view(&self, epoch: Epoch) -> OutboxView {
+        let oldest = self.queue.front();
         OutboxView {
             up: self.is_up(),
             messages: self.queue.len(),
             octets: self.octets,
-            oldest: self.queue.front().map(|entry| entry.since),
+            oldest: oldest.map(|entry| epoch.instant(entry.since)),
             is_full: self.is_full,
         }
     }
@@ -453,7 +455,7 @@ impl Outbox {
     fn forget_marks(&mut self, client_id: &Arc<str>, left: usize, cx: &mut Context<'_>) {
         let all = (client_id.clone(), MsgId(0))..=(client_id.clone(), MsgId(u16::MAX));
         let marks = self.marks.range(all);
-        let mut found: Vec<(Instant, MsgId)> =
+        let mut found: Vec<(Moment, MsgId)> =
             marks.map(|((_, id), mark)| (mark.since, *id)).collect();
         if found.len() <= left {
             return;

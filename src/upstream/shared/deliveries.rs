@@ -4,11 +4,12 @@
 //! that it arrived when the last node has acknowledged it, or when the store has it for the others.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::owed::BodyId;
 use super::subscriptions::Filter;
 use super::{Context, NodeKey, Shared};
+use crate::moment::Moment;
 use crate::stats::Drop;
 use crate::upstream::{Event, Inbound, Request};
 use crate::wire::QoS;
@@ -45,7 +46,7 @@ struct HandingOut {
 
 #[derive(Debug)]
 struct Awaited {
-    until: Instant,
+    until: Moment,
     body: BodyId,
     nodes: Vec<NodeKey>,
 }
@@ -55,7 +56,7 @@ impl Deliveries {
         self.queue.is_empty()
     }
 
-    pub(super) fn patience_ends(&self) -> Option<Instant> {
+    pub(super) fn patience_ends(&self) -> Option<Moment> {
         self.awaited.front().map(|awaited| awaited.until)
     }
 }
@@ -85,7 +86,7 @@ impl Shared {
     }
 
     /// Returns who shall have a message, and at which quality of service.
-    fn receivers(&mut self, link: usize, inbound: &Inbound, now: Instant) -> Vec<(NodeKey, QoS)> {
+    fn receivers(&mut self, link: usize, inbound: &Inbound, now: Moment) -> Vec<(NodeKey, QoS)> {
         let mut matching = Vec::new();
         self.subscriptions
             .for_each_match(&inbound.topic, |filter| matching.push(filter.id));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::router::{Pending, Waiting};
 use super::{Context, EXTRA, FIRST_SLOT, Shared};
 use crate::gateway::UpstreamSettings;
+use crate::moment::{Epoch, Moment};
 use crate::upstream::mqtt::Connection;
 use crate::upstream::{ConnectOptions, Event, Request, Will};
 use crate::wire::QoS;
@@ -27,10 +28,10 @@ pub(super) struct Link {
     pub(super) client_id: Arc<str>,
     stage: Stage,
     /// Since when it does not stand.
-    down_since: Option<Instant>,
-    up_since: Option<Instant>,
+    down_since: Option<Moment>,
+    up_since: Option<Moment>,
     /// Its nodes need not notice before this.
-    patient_until: Option<Instant>,
+    patient_until: Option<Moment>,
     /// The grace time is over: its nodes were told, or are being told.
     given_up: bool,
     /// QoS 1 and 2 messages of nodes the broker has not answered, and their octets.
@@ -78,7 +79,7 @@ impl Link {
         self.is_ready() || self.stage == Stage::Ready && self.connection.was_up() && !self.given_up
     }
 
-    pub(super) fn notice_state(&mut self, now: Instant) {
+    pub(super) fn notice_state(&mut self, now: Moment) {
         match (self.down_since, self.connection.is_up()) {
             (Some(_), true) => (self.down_since, self.up_since) = (None, Some(now)),
             (None, false) => (self.down_since, self.up_since) = (Some(now), None),
@@ -86,13 +87,13 @@ impl Link {
         }
     }
 
-    pub(super) fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Moment> {
         let grace = self.grace_ends(settings);
         let connection = self.connection.poll_timeout(settings);
         grace.into_iter().chain(connection).min()
     }
 
-    fn grace_ends(&self, settings: &UpstreamSettings) -> Option<Instant> {
+    fn grace_ends(&self, settings: &UpstreamSettings) -> Option<Moment> {
         let counts = self.stage == Stage::Ready && self.connection.was_up() && !self.given_up;
         let since = self.down_since.filter(|_| counts)?;
         Some((since + settings.grace).max(self.patient_until.unwrap_or(since)))
@@ -109,11 +110,14 @@ impl Link {
 
 impl Shared {
     /// Shows the connections.
-    pub fn links(&self) -> impl Iterator<Item = LinkView> {
-        self.links.iter().map(|link| LinkView {
+    pub fn links(&self, epoch: Epoch) -> impl Iterator<Item = LinkView> {
+        self.links.iter().map(move |link| LinkView {
             client_id: link.client_id.clone(),
             up: link.is_ready(),
-            since: link.up_since.or(link.down_since),
+            since: link
+                .up_since
+                .or(link.down_since)
+                .map(|at| epoch.instant(at)),
             filters: link.filters,
             unanswered: link.unanswered,
             waiting: link.waiting.len(),

@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
 use super::owed::Owed;
 use super::subscriptions::FilterId;
 use super::{Context, NodeKey, Shared};
+use crate::moment::Moment;
 use crate::upstream::{ConnectOptions, Event, Refusal, Will};
 
 /// One node.
@@ -46,7 +46,7 @@ pub(super) enum Presence {
     /// Not connected.
     Away,
     /// Waits for the broker to be reached, until then.
-    Waiting { until: Instant },
+    Waiting { until: Moment },
     /// Connected.
     Here,
     /// It is told that the broker is lost.
@@ -57,7 +57,7 @@ pub(super) enum Presence {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     members: Vec<Option<Box<Member>>>,
-    waiting: BTreeSet<(Instant, NodeKey)>,
+    waiting: BTreeSet<(Moment, NodeKey)>,
     /// Connections whose nodes are being told, and how far that has come.
     closing: VecDeque<(usize, u32)>,
     generations: u32,
@@ -108,7 +108,7 @@ impl Members {
         self.members.get_mut(node.0 as usize)?.take()
     }
 
-    pub(super) fn patience_ends(&self) -> Option<Instant> {
+    pub(super) fn patience_ends(&self) -> Option<Moment> {
         self.waiting.first().map(|(until, _)| *until)
     }
 

@@ -23,7 +23,7 @@ mod subscriptions;
 mod wills;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::deliveries::Deliveries;
 use self::kept::Kept;
@@ -34,6 +34,7 @@ use self::router::Router;
 use self::subscriptions::Subscriptions;
 use super::{ConnId, Event, Request, SocketEvent, UplinkStage, mqtt};
 use crate::gateway::UpstreamSettings;
+use crate::moment::Moment;
 use crate::store::Ticket;
 
 pub use super::policy::{Context, NodeKey};
@@ -68,11 +69,11 @@ pub struct Shared {
     /// What a connection says while it takes an input; empty in between.
     inbox: Vec<Event>,
     /// When the present turn began.
-    turn: Option<Instant>,
+    turn: Option<Moment>,
     /// Events that may still be given out in it.
     left: usize,
     /// Work that is due at once because the last turn was full.
-    unfinished: Option<Instant>,
+    unfinished: Option<Moment>,
 }
 
 impl Shared {
@@ -156,7 +157,7 @@ impl Shared {
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Instant> {
+    pub fn poll_timeout(&self, settings: &UpstreamSettings) -> Option<Moment> {
         let links = self.links.iter();
         links
             .filter_map(|link| link.poll_timeout(settings))
@@ -169,7 +170,7 @@ impl Shared {
 
     /// Says that an input of this instant is being handled. All inputs of one instant together are given
     /// out as many events as one turn may bring: nothing goes out to the nodes in between.
-    pub fn begin_turn(&mut self, now: Instant) {
+    pub fn begin_turn(&mut self, now: Moment) {
         if self.turn.replace(now) != Some(now) {
             self.left = TURN;
         }

@@ -7,10 +7,11 @@
 //! for a while. Everybody who asks in the meantime shares it.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::subscriptions::FilterId;
 use super::{Context, NodeKey, Shared};
+use crate::moment::Moment;
 use crate::upstream::{Event, RequestId};
 use crate::wire::QoS;
 
@@ -47,7 +48,7 @@ enum State {
     /// Retained messages may still come.
     Answered {
         /// When it is over if none do.
-        until: Instant,
+        until: Moment,
     },
 }
 
@@ -90,7 +91,7 @@ impl Rounds {
         }
     }
 
-    pub(super) fn quiet_ends(&self) -> Option<Instant> {
+    pub(super) fn quiet_ends(&self) -> Option<Moment> {
         match self.state {
             State::Answered { until } if self.is_wanted() => Some(until),
             State::Idle | State::Asked | State::Answered { .. } => None,
@@ -216,7 +217,7 @@ impl Shared {
     }
 
     /// A retained message came: the round is not over yet.
-    pub(super) fn prolong(&mut self, filter: FilterId, now: Instant) {
+    pub(super) fn prolong(&mut self, filter: FilterId, now: Moment) {
         let Some(known) = self.subscriptions.get_mut(filter) else {
             return;
         };

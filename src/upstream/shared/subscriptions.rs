@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use slab::Slab;
 
@@ -13,6 +12,7 @@ use super::members::spread;
 use super::retained::{Ask, Rounds};
 use super::router::Pending;
 use super::{Context, NodeKey, Shared};
+use crate::moment::Moment;
 use crate::topics::{FilterTrie, is_valid_filter};
 use crate::upstream::{Event, Request, RequestId};
 use crate::wire::QoS;
@@ -36,7 +36,7 @@ pub(super) struct Subscriptions {
     matching: FilterTrie<Vec<u32>>,
     serials: u32,
     /// Rounds somebody waits for the end of.
-    pub(super) quiet: std::collections::BTreeSet<(Instant, FilterId)>,
+    pub(super) quiet: std::collections::BTreeSet<(Moment, FilterId)>,
     /// Filters to subscribe again, by connection.
     resubscribing: BTreeMap<usize, Resubscribing>,
 }
@@ -86,7 +86,7 @@ impl Subscriptions {
         (filter.id == id).then_some(filter)
     }
 
-    pub(super) fn quiet_ends(&self) -> Option<Instant> {
+    pub(super) fn quiet_ends(&self) -> Option<Moment> {
         self.quiet.first().map(|(at, _)| *at)
     }
 
