@@ -60,7 +60,11 @@ impl Uplink {
         *self = Self::default();
     }
 
-    /// Returns how many messages are under way.
+    /// Whether as many messages are under way as may be.
+    fn is_full(&self, window: usize) -> bool {
+        self.len() >= window && self.under_way() >= window
+    }
+
     fn under_way(&self) -> usize {
         self.exchanges
             .iter()
@@ -89,8 +93,8 @@ impl Uplink {
     }
 
     fn push(&mut self, exchange: Exchange, window: usize) {
-        let finished = self.exchanges.len() - self.under_way();
-        if finished >= window {
+        let finished = || self.len() - self.under_way();
+        if self.len() >= window && finished() >= window {
             self.exchanges.take(Exchange::is_done);
         }
         self.exchanges.push(exchange);
@@ -157,7 +161,7 @@ impl Session {
         };
         let request = self.next_request_id();
         if acknowledged {
-            if self.uplink.under_way() >= cx.settings.uplink_window {
+            if self.uplink.is_full(cx.settings.uplink_window) {
                 cx.note(Trouble::Window(cx.settings.uplink_window));
                 self.reject(publish, ReturnCode::Congestion, cx);
                 return;
@@ -221,7 +225,7 @@ impl Session {
     /// The node releases what was published before a restart of the gateway: the broker may still wait
     /// for that.
     fn release_unknown(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
-        if self.uplink.under_way() >= cx.settings.uplink_window {
+        if self.uplink.is_full(cx.settings.uplink_window) {
             // It will ask again.
             return;
         }
