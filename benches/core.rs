@@ -16,16 +16,16 @@ use mqtt_sn_gateway::gateway::{
     Address, Gateway, Input, LinkId, LinkSettings, Output, Peer, Route, Settings, Target,
 };
 use mqtt_sn_gateway::upstream::{ConnId, SocketEvent, SocketRequest};
-use mqtt_sn_gateway::wire::{
-    self, Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId,
-};
+use mqtt_sn_gateway::wire::{self, Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
 
 const NODES: usize = 50_000;
 const FEW: usize = 100;
 /// Datagrams, or connections of the broker, the daemon has at once.
 const BATCH: usize = 64;
 const TOPIC: &str = "plant/line/temperature";
-const DATA: &[u8] = b"21.5 C";
+const PINGREQ: &[u8] = b"\x02\x16";
+const PUBLISH_QOS0: &[u8] = b"\x0d\x0c\x00\x00\x01\x00\x0021.5 C";
+const PUBLISH_QOS1: [u8; 13] = *b"\x0d\x0c\x20\x00\x01\x00\x0021.5 C";
 const MESSAGE_QOS0: &[u8] = b"\x30\x1e\x00\x16plant/line/temperature21.5 C";
 const MESSAGE_QOS1: &[u8] = b"\x32\x20\x00\x16plant/line/temperature\x00\x0721.5 C";
 /// Inputs of `mixed` traffic.
@@ -80,9 +80,6 @@ struct World {
     gateway: Gateway,
     now: Instant,
     conns: Vec<Option<ConnId>>,
-    ping: Bytes,
-    publish_qos0: Bytes,
-    scratch: BytesMut,
     /// What the gateway did last.
     opened: Option<ConnId>,
     mqtt_sent: Bytes,
@@ -105,14 +102,10 @@ impl World {
             reason = "the epoch all times are counted from"
         )]
         let now = Instant::now();
-        let topic = Topic::Normal(TopicId(1));
         let mut world = Self {
             gateway: Gateway::new(settings, 1),
             now,
             conns: vec![None; nodes],
-            ping: encoded(&Packet::PingReq { client_id: "" }),
-            publish_qos0: encoded(&publish(topic, QoS::AtMostOnce, MsgId::NONE)),
-            scratch: BytesMut::new(),
             opened: None,
             mqtt_sent: Bytes::new(),
             datagram_sent: Bytes::new(),
@@ -178,13 +171,11 @@ impl World {
     }
 
     fn ping(&mut self, node: usize) {
-        let bytes = self.ping.clone();
-        self.node(node, &bytes);
+        self.node(node, PINGREQ);
     }
 
     fn publish_qos0(&mut self, node: usize) {
-        let bytes = self.publish_qos0.clone();
-        self.node(node, &bytes);
+        self.node(node, PUBLISH_QOS0);
     }
 
     fn publish_qos1(&mut self, node: usize) {
@@ -228,15 +219,12 @@ impl World {
         let others: Vec<_> = nodes.iter().map(|node| self.others(*node)).collect();
         let mut datagrams = Vec::new();
         for &node in &nodes {
-            datagrams.push((node, self.ping.clone()));
-            datagrams.push((node, self.publish_qos0.clone()));
+            datagrams.push((node, PINGREQ));
+            datagrams.push((node, PUBLISH_QOS0));
         }
         self.nodes_say(&datagrams, ahead, |_| ());
         let publish = self.qos1();
-        let publishes: Vec<_> = others
-            .iter()
-            .map(|[to, ..]| (*to, publish.clone()))
-            .collect();
+        let publishes: Vec<_> = others.iter().map(|[to, ..]| (*to, publish)).collect();
         let answers = self.nodes_say(&publishes, ahead, Self::broker_puback);
         self.broker_says(&answers, ahead, |_| ());
         let messages: Vec<_> = others
@@ -258,12 +246,12 @@ impl World {
     ) -> Vec<(usize, T)> {
         let mut all = Vec::with_capacity(datagrams.len());
         for batch in datagrams.chunks(BATCH) {
+            let peers: Vec<_> = batch.iter().map(|(node, _)| peer(*node)).collect();
             if ahead {
-                let peers: Vec<_> = batch.iter().map(|(node, _)| peer(*node)).collect();
                 self.gateway.expect_datagrams(peers.iter());
             }
-            for (node, bytes) in batch {
-                self.node(*node, bytes.as_ref());
+            for ((node, bytes), from) in batch.iter().zip(peers) {
+                self.datagram(from, bytes.as_ref());
                 all.push((*node, then(self)));
             }
         }
@@ -279,12 +267,13 @@ impl World {
     ) -> Vec<(usize, T)> {
         let mut all = Vec::with_capacity(octets.len());
         for batch in octets.chunks(BATCH) {
+            let conns = batch.iter().filter_map(|(node, _)| self.conns[*node]);
+            let conns: Vec<_> = conns.collect();
             if ahead {
-                let conns = batch.iter().filter_map(|(node, _)| self.conns[*node]);
-                self.gateway.expect_broker(conns);
+                self.gateway.expect_broker(conns.iter().copied());
             }
-            for (node, bytes) in batch {
-                self.broker(*node, bytes.as_ref());
+            for ((node, bytes), conn) in batch.iter().zip(conns) {
+                self.received(conn, bytes.as_ref());
                 all.push((*node, then(self)));
             }
         }
@@ -296,17 +285,11 @@ impl World {
         [1, 2, 3].map(|more| (node + more) % self.conns.len())
     }
 
-    fn qos1(&mut self) -> Bytes {
+    fn qos1(&mut self) -> [u8; 13] {
         self.msg_id = self.msg_id.next();
-        let topic = Topic::Normal(TopicId(1));
-        let packet = publish(topic, QoS::AtLeastOnce, self.msg_id);
-        if self.scratch.capacity() < 64 {
-            self.scratch = BytesMut::with_capacity(64 * 1024);
-        }
-        packet
-            .encode(wire::MAX_MESSAGE, &mut self.scratch)
-            .expect("fits");
-        self.scratch.split().freeze()
+        let mut publish = PUBLISH_QOS1;
+        publish[5..7].copy_from_slice(&self.msg_id.0.to_be_bytes());
+        publish
     }
 
     /// Returns the broker's answer to the PUBLISH it was sent last.
@@ -324,7 +307,10 @@ impl World {
     }
 
     fn node(&mut self, node: usize, bytes: &[u8]) {
-        let from = peer(node);
+        self.datagram(peer(node), bytes);
+    }
+
+    fn datagram(&mut self, from: Peer, bytes: &[u8]) {
         self.input(Input::Datagram {
             from,
             route: Route::default(),
@@ -333,7 +319,10 @@ impl World {
     }
 
     fn broker(&mut self, node: usize, octets: &[u8]) {
-        let conn = self.conns[node].expect("connected");
+        self.received(self.conns[node].expect("connected"), octets);
+    }
+
+    fn received(&mut self, conn: ConnId, octets: &[u8]) {
         self.input(Input::Broker(SocketEvent::Received(conn, octets)));
     }
 
@@ -366,17 +355,6 @@ fn peer(node: usize) -> Peer {
         address: Address::Socket(address),
         node: None,
     }
-}
-
-fn publish(topic: Topic, qos: QoS, msg_id: MsgId) -> Packet<'static> {
-    Packet::Publish(Publish {
-        dup: false,
-        qos,
-        retain: false,
-        topic,
-        msg_id,
-        data: DATA,
-    })
 }
 
 fn encoded(packet: &Packet<'_>) -> Bytes {
