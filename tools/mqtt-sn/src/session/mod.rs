@@ -286,6 +286,12 @@ impl Session {
         self.exchanges.iter().any(|exchange| exchange.due.is_some()) || (active && !self.is_idle())
     }
 
+    /// Returns how many requests await their answer.
+    pub fn unanswered(&self) -> usize {
+        let exchanges = self.exchanges.iter();
+        exchanges.filter(|exchange| exchange.due.is_some()).count()
+    }
+
     /// Takes a datagram from the gateway.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         let Ok(message) = wire::decode(datagram) else {

@@ -30,6 +30,8 @@ pub(crate) struct Ledger {
     pub(crate) duplicates_qos2: u64,
     pub(crate) acknowledged: u64,
     pub(crate) given_up: u64,
+    /// Neither acknowledged nor given up when the run ended.
+    pub(crate) open_at_end: u64,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,12 @@ impl Ledger {
         if self.by_ticket.remove(&(node, ticket)).is_some() {
             self.given_up += 1;
         }
+    }
+
+    /// Counts what is neither acknowledged nor given up, and follows it no further.
+    pub(crate) fn close(&mut self) {
+        self.open_at_end += self.by_ticket.len() as u64;
+        self.by_ticket.clear();
     }
 
     /// A message was delivered by the broker.
@@ -169,5 +177,28 @@ mod tests {
         assert_eq!(ledger.acknowledged, 2);
         assert_eq!(ledger.lost_acknowledged(), 1);
         assert_eq!(ledger.wills_seen, BTreeSet::from(["lwt".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_open_at_the_end_is_not_given_up_by_the_goodbye() {
+        let now = clock::now();
+        let node = NodeIndex(0);
+        let mut ledger = Ledger::default();
+        for ticket in [1, 2] {
+            let payload = ticket.to_string().into();
+            ledger.publish(
+                now,
+                node,
+                Ticket(ticket),
+                "a".into(),
+                payload,
+                QoS::AtLeastOnce,
+            );
+        }
+        ledger.acknowledge(node, Ticket(1));
+        ledger.close();
+        ledger.give_up(node, Ticket(2));
+        let counts = (ledger.acknowledged, ledger.open_at_end, ledger.given_up);
+        assert_eq!(counts, (1, 1, 0));
     }
 }

@@ -53,6 +53,16 @@ pub(crate) struct SimArgs {
     /// How long to run, such as 90s or 10m [default: the scenario's, or 60 s]
     #[arg(long, value_name = "TIME", value_parser = span)]
     duration: Option<Duration>,
+    /// How long what is under way at the end may take before it is counted as open
+    /// [default: what N_retry repetitions take, at most 15 s]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    drain: Option<Duration>,
+    /// Seconds until a request is repeated (T_retry) [default: the scenario's, or 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    t_retry: Option<Duration>,
+    /// How often a request is repeated (N_retry) [default: the scenario's, or 3]
+    #[arg(long, value_name = "TIMES")]
+    n_retry: Option<u32>,
     /// Run this many times faster: every sleep, wait, interval, keep-alive and T_retry is shorter
     #[arg(long, value_name = "TIMES", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
@@ -117,6 +127,9 @@ pub(crate) fn run(args: &SimArgs) -> Result<(), Failure> {
         speed: args.speed,
         seed: args.faults.seed,
         duration: args.duration,
+        drain: args.drain,
+        t_retry: args.t_retry,
+        n_retry: args.n_retry,
         faults: (!(faults.0.is_none() && faults.1.is_none())).then_some(faults),
     };
     let mut plan = Plan::new(&scenario, overrides).map_err(|why| match &args.file {

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) about: Option<String>,
     pub(crate) seed: u64,
     pub(crate) duration: Duration,
+    /// How long what is under way at the end may take; as the nodes are patient if not given.
+    pub(crate) drain: Option<Duration>,
     pub(crate) nodes: Vec<NodePlan>,
     /// In the order of their time.
     pub(crate) events: Vec<(Duration, Action)>,
@@ -83,6 +85,11 @@ pub(crate) struct Overrides {
     pub(crate) speed: f64,
     pub(crate) seed: Option<u64>,
     pub(crate) duration: Option<Duration>,
+    pub(crate) drain: Option<Duration>,
+    /// `T_retry` of every node.
+    pub(crate) t_retry: Option<Duration>,
+    /// `N_retry` of every node.
+    pub(crate) n_retry: Option<u32>,
     /// Faults instead of the scenario's, if there are any.
     pub(crate) faults: Option<(Faults, Faults)>,
 }
@@ -154,6 +161,7 @@ impl Planner<'_> {
             about: scenario.about.clone(),
             seed: self.overrides.seed.unwrap_or(scenario.seed),
             duration: self.overrides.duration.or(given).unwrap_or(USUAL_DURATION),
+            drain: self.overrides.drain,
             nodes,
             events,
             broker,
@@ -238,13 +246,16 @@ impl Planner<'_> {
         };
         let keep_alive = connect.keepalive.unwrap_or(60);
         let scaled = (f64::from(keep_alive) / self.overrides.speed).ceil();
+        let written = connect.t_retry.map(|span| span.0);
+        let retry = self.overrides.t_retry.or(written);
+        let retry = retry.unwrap_or(Duration::from_secs(10));
         Ok(Config {
             client_id,
             keep_alive: scaled.min(65_535.0) as u16,
             clean_session: connect.clean.unwrap_or(true),
             will,
-            retry: self.scaled(connect.t_retry.unwrap_or(Span(Duration::from_secs(10)))),
-            retries: connect.n_retry.unwrap_or(3),
+            retry: self.scaled(Span(retry)),
+            retries: self.overrides.n_retry.or(connect.n_retry).unwrap_or(3),
             window: 1,
             wireless_node_id: None,
         })
@@ -376,6 +387,9 @@ mod tests {
         speed: 1.0,
         seed: None,
         duration: None,
+        drain: None,
+        t_retry: None,
+        n_retry: None,
         faults: None,
     };
 
@@ -419,6 +433,32 @@ events: [{at: 60s, pause_gateway_link: 30s}]
         assert_eq!(*node.again[1], Step::Wait(Duration::from_secs(1)));
         let pause = Action::PauseLink(Duration::from_secs(3));
         assert_eq!(plan.events, [(Duration::from_secs(6), pause)]);
+    }
+
+    #[test]
+    fn retries_of_the_command_line_win() {
+        let text = r#"
+groups:
+  - {name: a, connect: {t_retry: 4s, n_retry: 5}}
+  - {name: b}
+"#;
+        let retries = |overrides| {
+            let nodes = plan(text, overrides).unwrap().nodes.into_iter();
+            let retries = nodes.map(|node| (node.config.retry.as_secs(), node.config.retries));
+            retries.collect::<Vec<_>>()
+        };
+        assert_eq!(retries(PLAIN), [(4, 5), (10, 3)]);
+        let given = Overrides {
+            t_retry: Some(Duration::from_secs(6)),
+            n_retry: Some(1),
+            ..PLAIN
+        };
+        assert_eq!(retries(given), [(6, 1), (6, 1)]);
+        let fast = Overrides {
+            speed: 2.0,
+            ..given
+        };
+        assert_eq!(retries(fast), [(3, 1), (3, 1)], "as everything else");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) struct Progress {
     interval: Option<Duration>,
     next: Instant,
     in_place: bool,
+    quiet: bool,
 }
 
 impl Progress {
@@ -26,6 +27,15 @@ impl Progress {
             interval: interval.or(in_place.then_some(REFRESH)).filter(|_| !quiet),
             next: clock::now(),
             in_place,
+            quiet,
+        }
+    }
+
+    /// Writes a line of its own.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.quiet {
+            let start = if self.in_place { "\r\x1b[K" } else { "" };
+            let _ = writeln!(std::io::stderr().lock(), "{start}mqtt-sn: {text}");
         }
     }
 

@@ -65,17 +65,21 @@ fn summary(run: &Run) -> Vec<String> {
     say(
         "requests",
         format!(
-            "{} repeated, {} refused, {} without an answer",
-            counters.repeated, tallies.rejected, tallies.no_answer
+            "{} repeated, {} refused, {} without an answer{}",
+            counters.repeated,
+            tallies.rejected,
+            tallies.no_answer,
+            open_at_end(tallies.open)
         ),
     );
     say(
         "published",
         format!(
-            "{} messages, {} acknowledged, {} given up",
+            "{} messages, {} acknowledged, {} given up{}",
             ledger.published(),
             ledger.acknowledged,
-            ledger.given_up
+            ledger.given_up,
+            open_at_end(ledger.open_at_end)
         ),
     );
     if run.is_observed() {
@@ -123,6 +127,14 @@ fn summary(run: &Run) -> Vec<String> {
     lines
 }
 
+/// What was cut off is worth a word only when there is some.
+fn open_at_end(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!(", {count} open at the end"),
+    }
+}
+
 fn object(run: &Run, verdicts: &[Verdict]) -> Value {
     let (tallies, ledger, counters) = (&run.tallies, &run.ledger, run.counters());
     let expectations: Vec<Value> = verdicts
@@ -142,6 +154,8 @@ fn object(run: &Run, verdicts: &[Verdict]) -> Value {
         "published": ledger.published(),
         "acknowledged": ledger.acknowledged,
         "given_up": ledger.given_up,
+        "publishes_open": ledger.open_at_end,
+        "requests_open": tallies.open,
         "received": tallies.received,
         "while_asleep": counters.while_asleep,
         "expectations": expectations,

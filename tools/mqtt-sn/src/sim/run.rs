@@ -19,8 +19,8 @@ use crate::session::{Asked, Counters, Event, Session, State, TopicRef};
 /// How long after the end a message may still arrive.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Longest wait for an exchange under way when a run ends.
-const LONGEST_EXCHANGE: Duration = Duration::from_secs(60);
+/// Usual wait for exchanges under way when a run ends, at most.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// How long goodbyes may take.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -50,6 +50,8 @@ pub(crate) struct Tallies {
     pub(crate) kicked: u64,
     pub(crate) received: u64,
     pub(crate) killed: u64,
+    /// Requests still unanswered when the run ended.
+    pub(crate) open: u64,
 }
 
 /// How many nodes are in which state.
@@ -107,7 +109,7 @@ impl Run {
         })
     }
 
-    /// Carries the plan out, then lets what is under way arrive and says goodbye.
+    /// Carries the plan out, lets what is under way end for as long as the plan says, and says goodbye.
     pub(crate) fn carry_out(&mut self, progress: &mut Progress) -> Result<(), Failure> {
         let end = self.start + self.plan.duration;
         while clock::now() < end && !self.interrupted && !self.is_over() {
@@ -116,10 +118,21 @@ impl Run {
         for player in &mut self.players {
             player.stop();
         }
-        let patience = clock::now() + self.longest_exchange();
+        self.next_event = self.plan.events.len();
+        let drain = self.drain();
+        let patience = clock::now() + drain;
+        if self.is_waiting() && !self.interrupted {
+            let requests = self.requests_open();
+            let drain = drain.as_secs_f64();
+            progress.say(&format!(
+                "the time is over; requests under way ({requests}) may take {drain} s more"
+            ));
+        }
         while clock::now() < patience && !self.interrupted && self.is_waiting() {
             self.turn(patience, progress)?;
         }
+        self.tallies.open = self.requests_open();
+        self.ledger.close();
         let grace = clock::now() + GRACE;
         while clock::now() < grace && !self.interrupted && self.is_missing_messages() {
             self.turn(grace, progress)?;
@@ -170,15 +183,28 @@ impl Run {
         nodes.any(|node| self.fleet.session(node).is_waiting())
     }
 
+    fn requests_open(&self) -> u64 {
+        let nodes = (0..self.fleet.len()).map(NodeIndex);
+        nodes
+            .map(|node| self.fleet.session(node).unanswered() as u64)
+            .sum()
+    }
+
     fn is_missing_messages(&self) -> bool {
         self.broker.is_some() && self.ledger.missing() > 0
     }
 
-    /// Returns how long the most patient node repeats a request.
-    fn longest_exchange(&self) -> Duration {
+    /// Returns how long what is under way may take: as planned, or as the most patient node
+    /// repeats a request, within bounds.
+    fn drain(&self) -> Duration {
         let configs = self.plan.nodes.iter().map(|node| &node.config);
-        let exchanges = configs.map(|config| config.retry.saturating_mul(config.retries + 1));
-        exchanges.max().unwrap_or_default().min(LONGEST_EXCHANGE)
+        let exchanges = configs.map(|config| {
+            config
+                .retry
+                .saturating_mul(config.retries.saturating_add(1))
+        });
+        let longest = exchanges.max().unwrap_or_default();
+        self.plan.drain.unwrap_or(longest.min(DRAIN))
     }
 
     fn turn(&mut self, until: Instant, progress: &mut Progress) -> Result<(), Failure> {

@@ -1,6 +1,9 @@
 //! Fleets, scripted nodes and the bad link in between.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mqtt_sn::clock;
 
 use crate::support::{Peer, Running, bare_tool, tool, words};
 use crate::world::World;
@@ -111,6 +114,66 @@ fn a_fleet_from_flags_reports_and_is_judged() {
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["expectations"][0]["met"], true, "{out}");
     assert_eq!(report["missing"], 0, "{out}");
+}
+
+#[test]
+fn a_fleet_without_answers_ends_in_time() {
+    let peer = Peer::new();
+    let mut command = bare_tool();
+    command.args(["sim", "-p", &peer.port().to_string(), "-n", "2", "--json"]);
+    command.args([
+        "--duration",
+        "0.5",
+        "--drain",
+        "0.5",
+        "--t-retry",
+        "0.2",
+        "--n-retry",
+        "99",
+    ]);
+    let begin = clock::now();
+    let (code, out, err) = words(&command.output().expect("the tool runs"));
+    let took = begin.elapsed();
+    assert_eq!(code, 0, "{err}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["requests_open"], 2, "both CONNECT: {out}");
+    assert!(report["repeated"].as_u64() >= Some(4), "{out}");
+    assert_eq!(
+        err,
+        "mqtt-sn: the time is over; requests under way (2) may take 0.5 s more"
+    );
+}
+
+#[test]
+fn a_publish_open_at_the_end_is_counted() {
+    let mut peer = Peer::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let scenario = "groups: [{name: a, id: n1, steps: [publish: {short: ab, qos: 1, payload: \"1\"}]}]\n\
+                    events: [{at: 2s, reboot: n1}]";
+    let mut command = bare_tool();
+    command.args([
+        "sim",
+        "-p",
+        &peer.port().to_string(),
+        "--duration",
+        "1.5",
+        "--drain",
+        "1",
+    ]);
+    command.arg("-f").arg(file(&directory, scenario));
+    let sim = Running::start(&mut command);
+    peer.accepts("003c");
+    peer.hears("08 0c 22 6162 0001 31");
+    peer.hears_goodbye();
+    let (code, out, _) = sim.ends();
+    assert_eq!(code, 0, "{out}");
+    let published = "published     1 messages, 0 acknowledged, 0 given up, 1 open at the end";
+    assert!(out.contains(published), "{out}");
+    assert!(
+        out.contains("0 without an answer, 1 open at the end"),
+        "{out}"
+    );
 }
 
 fn file(directory: &tempfile::TempDir, text: &str) -> PathBuf {
