@@ -11,7 +11,7 @@ mod subscriptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{LinkId, Mode as UpstreamMode, Peer, Settings};
+use mqtt_sn_gateway::gateway::{LinkId, Mode as UpstreamMode, Peer, Settings, Uplink};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS, ReturnCode, Topic};
 
 use crate::broker::Mark;
@@ -304,6 +304,12 @@ impl Observer {
                 .then(|| (Rule::Form, "sent to a peer without a session".to_owned()));
         };
         let patience = Patience::on(peer.link, &self.settings);
+        let upstream = &self.settings.upstream;
+        // Where the store stands in for the broker, it completes what it has.
+        let completed = match (upstream.mode, upstream.uplink) {
+            (UpstreamMode::PerNode, Uplink::Broker) => Confirmed::Completed,
+            (UpstreamMode::PerNode | UpstreamMode::Shared, _) => Confirmed::Received,
+        };
         match *packet {
             Packet::Register {
                 topic_id,
@@ -355,7 +361,7 @@ impl Observer {
             // A PUBREL nobody remembers is answered too, so only what is known can be judged.
             Packet::PubComp { msg_id } => shadow
                 .uplink_released(msg_id, ledger)
-                .and_then(|before| broker_first(Some(before), Confirmed::Received)),
+                .and_then(|before| broker_first(Some(before), completed)),
             Packet::SubAck {
                 topic_id,
                 msg_id,
