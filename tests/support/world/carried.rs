@@ -66,6 +66,13 @@ impl World {
     /// A message of a node came on a shared connection, a Will perhaps.
     pub(crate) fn check_carried(&mut self, id: Option<MessageId>, topic: &str) {
         let besieged = !self.attackers.is_empty();
+        if let Some(client) = topic.strip_prefix("will/") {
+            // Anybody may publish there, too.
+            if !besieged {
+                self.check_will(client, id);
+            }
+            return;
+        }
         let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) else {
             return;
         };
@@ -78,11 +85,7 @@ impl World {
             message.copies += 1;
             return;
         }
-        if topic.starts_with("will/") {
-            self.check_will(&origin, id);
-        } else {
-            self.check_arrival(&origin, id, topic);
-        }
+        self.check_arrival(&origin, id, topic);
     }
 
     /// The broker holds a message for a shared connection: the gateway owes it to every node with a

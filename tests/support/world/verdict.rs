@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mqtt_sn_gateway::gateway::Mode;
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::QoS;
 
@@ -209,7 +210,11 @@ impl World {
         if placed.device.victim {
             return;
         }
-        placed.wills += u32::from(placed.lost_at.is_some());
+        if placed.lost_at.is_some() {
+            placed.wills += 1;
+        } else {
+            placed.spent = id;
+        }
         let upset = placed.upset_at;
         if let Some(left_at) = self.observer.left_at(client)
             && upset.is_none_or(|at| at + Duration::from_secs(120) < left_at)
@@ -317,13 +322,17 @@ impl World {
         let undisturbed = self
             .troubled_at
             .is_none_or(|at| at + Duration::from_secs(120) < lost_at);
+        // Else a Will of an earlier connection may be forgotten.
+        let is_known = self.settings.keep_sessions || self.crashed_at.is_none();
         let supervised = plan.keep_alive > 0;
-        if plan.will
-            && undisturbed
-            && supervised
-            && placed.device.testament.is_some()
-            && placed.wills != 1
-        {
+        let testament = placed.device.testament;
+        let has_testament = testament.is_some() && testament != placed.spent;
+        if !(plan.will && has_testament && undisturbed && is_known && supervised) {
+            return;
+        }
+        // On shared connections nobody knows whose it is among attackers.
+        let is_seen = self.settings.upstream.mode == Mode::PerNode || self.attackers.is_empty();
+        if is_seen && placed.wills != 1 {
             let (client, wills) = (plan.client_id.clone(), placed.wills);
             let what = format!("published {wills} times after the node vanished");
             self.accuse(Rule::Will, Some(&client), what);

@@ -18,7 +18,9 @@ impl World {
         match act {
             Act::Mood(mood) => {
                 self.note("-", &[], || format!("broker: {mood:?}"));
-                self.trouble();
+                if mood != self.broker.mood() {
+                    self.trouble();
+                }
                 self.broker.set_mood(now, mood);
             }
             Act::Cut(pick) => {

@@ -101,6 +101,8 @@ pub(crate) struct Placed {
     pub(crate) upset_at: Option<Duration>,
     /// When it vanished, if it was connected then.
     pub(crate) lost_at: Option<Duration>,
+    /// The Will that was published while it lived: the gateway had lost it.
+    pub(crate) spent: Option<MessageId>,
     /// How often its Will was published since.
     pub(crate) wills: u32,
     up: Direction,
@@ -220,6 +222,7 @@ impl World {
             rebooted_at: None,
             upset_at: None,
             lost_at: None,
+            spent: None,
             wills: 0,
             up: Direction::new(impairment),
             down: Direction::new(impairment),
