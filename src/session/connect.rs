@@ -200,9 +200,7 @@ impl Session {
 
     pub(super) fn handle_connecting_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
-            State::Connecting(Connecting::Will(question))
-                if question.repeats() < cx.link.retries =>
-            {
+            State::Connecting(Connecting::Will(question)) if question.is_open(cx) => {
                 question.repeat(cx);
             }
             State::Connecting(Connecting::Will(_)) => {

@@ -17,6 +17,8 @@ pub(super) struct WillQuestion {
     /// `None` asks for the topic; else the message of this Will is asked for.
     topic: Option<Will>,
     due: Moment,
+    /// When it is given up, also if the node repeats what led here again and again.
+    until: Moment,
     repeats: u32,
 }
 
@@ -38,7 +40,8 @@ impl WillQuestion {
     pub(super) fn topic(cx: &Context<'_>) -> Self {
         Self {
             topic: None,
-            due: cx.now + cx.link.retry,
+            due: cx.now,
+            until: patience_ends(cx),
             repeats: 0,
         }
     }
@@ -47,13 +50,14 @@ impl WillQuestion {
         self.due
     }
 
-    pub(super) fn repeats(&self) -> u32 {
-        self.repeats
+    /// Whether it is asked again when the node does not answer.
+    pub(super) fn is_open(&self, cx: &Context<'_>) -> bool {
+        self.repeats < cx.link.retries && cx.now < self.until
     }
 
     /// Asks, also when the node repeats what led here.
     pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
-        self.due = cx.now + cx.link.retry;
+        self.due = (cx.now + cx.link.retry).min(self.until);
         cx.send(match self.topic {
             None => &Packet::WillTopicReq,
             Some(_) => &Packet::WillMsgReq,
@@ -90,6 +94,7 @@ impl Session {
             return;
         };
         question.topic = Some(will);
+        question.until = patience_ends(cx);
         question.repeats = 0;
         question.ask(cx);
     }
@@ -213,6 +218,14 @@ impl WillUpdate {
             Self::Message => Packet::WillMsgResp { code },
         });
     }
+}
+
+/// Returns when a question asked now has been repeated for long enough.
+fn patience_ends(cx: &Context<'_>) -> Moment {
+    cx.now
+        + cx.link
+            .retry
+            .saturating_mul(cx.link.retries.saturating_add(1))
 }
 
 fn accepted_will(topic: &WillTopic<'_>, message: Bytes) -> Option<Will> {

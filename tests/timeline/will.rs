@@ -115,6 +115,36 @@ fn a_will_that_cannot_be_is_rejected() {
     }
 }
 
+/// Each repetition is answered; the session does not last for ever by that.
+#[test]
+fn a_node_that_repeats_and_never_answers_is_abandoned() {
+    let abandons = |t: &mut Timeline, ms: u64| {
+        t.at(ms - 1).sends([]).is(Status::Connecting);
+        t.at(ms)
+            .sends([])
+            .asks([Request::Abandon])
+            .is(Status::Disconnected);
+    };
+    let mut t = Timeline::new();
+    for repetition in 0..5 {
+        t.at(repetition * (T_RETRY - 1_000))
+            .connects(content(true, true, 60))
+            .sends([Packet::WillTopicReq]);
+    }
+    abandons(&mut t, (N_RETRY + 1) * T_RETRY);
+
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    for repetition in 0..5 {
+        t.at(5_000 + repetition * (T_RETRY - 1_000))
+            .node(Packet::WillTopic(Some(TOPIC)))
+            .sends([Packet::WillMsgReq]);
+    }
+    abandons(&mut t, 5_000 + (N_RETRY + 1) * T_RETRY);
+}
+
 #[test]
 fn unanswered_questions_are_repeated_then_abandoned() {
     let mut t = Timeline::new();
