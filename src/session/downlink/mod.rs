@@ -240,7 +240,11 @@ impl Session {
             let octets = cx.len(&sized_publish(&inbound.payload));
             let again = self.downlink.sent_as(&inbound);
             let queue = &mut self.downlink.queue;
-            let pushed = queue.push(inbound, again, cx.now, cx.settings, cx.budget);
+            // What was postponed comes again before those that came after it.
+            let pushed = match self.downlink.postponed {
+                true => Err(NoRoom),
+                false => queue.push(inbound, again, cx.now, cx.settings, cx.budget),
+            };
             if pushed == Err(NoRoom) {
                 cx.stats.drops[Drop::Backlog] += 1;
                 note_drop(Drop::Backlog, &topic, octets, cx);

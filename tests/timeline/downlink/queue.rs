@@ -99,6 +99,29 @@ fn a_full_queue_leaves_messages_with_the_broker() {
         .asks([done(7), Request::Recall]);
 }
 
+/// Else a later message of the same topic would overtake it [MQTT 3.1.1, 4.6].
+#[test]
+fn what_was_left_with_the_broker_is_not_overtaken() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(1).subscribed("a");
+    let topic = Topic::Normal(id);
+    t.settings.queue = 2;
+    t.broker(message("a", Q1, 7, b"1"))
+        .sends([publish(topic, Q1, 1, b"1")]);
+    t.broker(message("a", Q1, 8, b"2"));
+    t.broker(message("a", Q1, 9, b"3"))
+        .asks([Request::Postpone(delivery(9))]);
+    t.node(puback(topic, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([publish(topic, Q1, 2, b"2")]);
+    t.broker(message("a", Q1, 10, b"4"))
+        .asks([Request::Postpone(delivery(10))]);
+    t.node(puback(topic, 2, ACCEPTED))
+        .asks([done(8), Request::Recall]);
+    t.broker(message("a", Q1, 11, b"3"))
+        .sends([publish(topic, Q1, 3, b"3")]);
+}
+
 #[test]
 fn a_full_queue_of_a_clean_session_drops() {
     let mut t = subscribed();
