@@ -17,6 +17,7 @@ mod promises;
 mod repeats;
 mod restart;
 mod shared;
+mod shared_outage;
 mod shared_qos2;
 mod states;
 mod store_full;

@@ -1,7 +1,6 @@
 //! Nodes on shared connections: what of one another they notice, and what the broker hears of them.
 
 use mqtt_sn_gateway::gateway::{Mode, Settings};
-use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
@@ -60,7 +59,7 @@ pub(crate) fn granted(qos: rumqttc::QoS, pkid: u16) -> mqtt::Packet {
 
 /// A node subscribes, and the broker is asked on this connection.
 #[track_caller]
-fn subscribed(t: &mut Bench, address: &str, filter: &str, link: &str, pkid: u16) {
+pub(crate) fn subscribed(t: &mut Bench, address: &str, filter: &str, link: &str, pkid: u16) {
     subscribe(t, address, filter, QoS::AtLeastOnce);
     t.tells_broker([(
         link,
@@ -84,7 +83,7 @@ fn retained(topic: &str, pkid: u16) -> mqtt::Packet {
 }
 
 /// Two nodes that know topic `a/b` by its id.
-fn two(t: &mut Bench, clean: bool) -> [Topic; 2] {
+pub(crate) fn two(t: &mut Bench, clean: bool) -> [Topic; 2] {
     [(A, "one"), (B, "two")].map(|(address, id)| {
         t.connected(address, id, clean);
         t.registered(address, "a/b")
@@ -418,100 +417,6 @@ fn what_goes_to_the_store_goes_in_order() {
     t.broker(SUB, &[message("a/b", 5)]).tells_broker([]);
     t.stored();
     t.tells_broker([(SUB, mqtt_puback(4)), (SUB, mqtt_puback(5))]);
-}
-
-#[test]
-fn a_broker_that_forgot_is_subscribed_to_again() {
-    let mut t = bench(shared());
-    let [topic, _] = two(&mut t, true);
-    subscribed(&mut t, A, "a/b", SUB, OWN_ID);
-    t.node(A, publish(topic, QoS::AtLeastOnce, 7, b"1"));
-    t.cut(PUB).cut(SUB).discard_told();
-    t.at(5_000).sends([]);
-    let told = t.told();
-    assert!(
-        told.contains(&(
-            SUB.to_owned(),
-            mqtt_subscribe("a/b", rumqttc::QoS::AtLeastOnce, OWN_ID + 1)
-        )),
-        "{told:?}"
-    );
-    let again = mqtt_publish("a/b", rumqttc::QoS::AtLeastOnce, OWN_ID, b"1");
-    assert!(told.contains(&(PUB.to_owned(), again)), "{told:?}");
-    t.broker(PUB, &[mqtt_puback(OWN_ID)])
-        .sends([(A, puback(topic, 7))]);
-}
-
-#[test]
-fn a_broker_that_remembers_gets_what_it_missed_with_dup() {
-    let mut t = bench(shared());
-    let [topic, _] = two(&mut t, true);
-    t.node(A, publish(topic, QoS::AtLeastOnce, 7, b"1"))
-        .discard_told();
-    t.broker = Broker::Accepts {
-        session_present: true,
-    };
-    t.cut(PUB).at(5_000);
-    let again = mqtt_dup(mqtt_publish("a/b", rumqttc::QoS::AtLeastOnce, OWN_ID, b"1"));
-    t.tells_broker([(PUB, again)]);
-}
-
-#[test]
-fn nodes_are_told_when_the_grace_is_over() {
-    let mut t = bench(shared());
-    two(&mut t, true);
-    t.broker = Broker::Down;
-    t.cut(PUB).at(31_000).sends([]);
-    t.at(33_000).sends([(A, DISCONNECT), (B, DISCONNECT)]);
-    // A node that comes now waits a while, then hears why.
-    t.node(A, connect("one", true)).sends([]);
-    t.at(44_000).sends([(A, CONGESTION)]);
-}
-
-/// Nodes were told of a lost broker while one slept with a message waiting. When it connected again, the
-/// message was handed to its session a second time: at QoS 2 it came twice.
-#[test]
-fn what_waits_for_a_sleeper_is_not_handed_over_twice_when_the_broker_is_back() {
-    let mut t = bench(shared());
-    let [topic, _] = two(&mut t, false);
-    subscribed(&mut t, A, "a/b", SUB, OWN_ID);
-    t.node(A, SLEEP).sends([(A, DISCONNECT)]);
-    t.broker(SUB, &[message("a/b", 3)]).sends([]);
-    t.broker = Broker::Down;
-    t.cut(PUB).at(33_000).sends([(B, DISCONNECT)]);
-    t.broker = Broker::Accepts {
-        session_present: true,
-    };
-    t.at(70_000).node(A, connect("one", false));
-    t.sends([(A, CONNACK), (A, publish(topic, QoS::AtLeastOnce, 1, b"x"))]);
-    t.node(A, puback(topic, 1)).sends([]);
-}
-
-/// The ring of QoS 0 is that of many nodes: 256 times as long.
-#[test]
-fn qos0_waits_for_a_shared_connection_in_a_ring() {
-    let mut settings = shared();
-    settings.upstream.queue_qos0 = 1;
-    let mut t = bench(settings);
-    let [topic, _] = two(&mut t, true);
-    t.broker = Broker::Down;
-    t.cut(PUB);
-    t.discard_sent();
-    for _ in 0..256 {
-        t.node(A, publish(topic, QoS::AtMostOnce, 0, b"old"));
-    }
-    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 0);
-    t.node(B, publish(topic, QoS::AtMostOnce, 0, b"new"));
-    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
-    t.tells_broker([]);
-    t.broker = Broker::Accepts {
-        session_present: true,
-    };
-    t.at(20_000);
-    let told = t.told();
-    assert_eq!(told.len(), 256);
-    let last = mqtt_publish("a/b", rumqttc::QoS::AtMostOnce, 0, b"new");
-    assert_eq!(told.last(), Some(&(PUB.to_owned(), last)));
 }
 
 #[test]

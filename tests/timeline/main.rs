@@ -6,6 +6,7 @@ mod connect;
 mod downlink;
 mod keep_alive;
 mod sleep;
+mod sleep_congestion;
 mod subscribe;
 mod support;
 mod topics;
