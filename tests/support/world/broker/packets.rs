@@ -18,8 +18,8 @@ impl Broker {
                 let id = pubrel.packet_id();
                 let mark = self
                     .session_of(conn)
-                    .and_then(|session| session.uplink.remove(&id))
-                    .and_then(|payload| MessageId::of(&payload))
+                    .and_then(|session| session.complete(id))
+                    .and_then(|payload| MessageId::of(payload))
                     .map(|message| Mark::Confirmed(message, Confirmed::Completed));
                 let pubcomp = v3_1_1::Pubcomp::builder().packet_id(id).build();
                 self.answer(conn, pubcomp.expect("has an id").into(), mark);
@@ -139,6 +139,7 @@ impl Broker {
             }
             (Qos::ExactlyOnce, Some(id)) => {
                 if let Some(session) = self.session_of(conn) {
+                    session.completed.remove(&id);
                     session.uplink.insert(id, payload.clone());
                 }
                 let pubrec = v3_1_1::Pubrec::builder().packet_id(id).build();

@@ -23,11 +23,21 @@ pub(super) struct Session {
     pub(super) waiting: VecDeque<Parcel>,
     pub(super) in_flight: BTreeMap<u16, Parcel>,
     pub(super) uplink: BTreeMap<u16, Vec<u8>>,
+    /// What was released; PUBREL comes again if PUBCOMP was lost with its connection.
+    pub(super) completed: BTreeMap<u16, Vec<u8>>,
     pub(super) stored: Vec<StorePacket>,
     pub(super) qos2_received: BTreeSet<u16>,
 }
 
 impl Session {
+    /// Takes a PUBREL, perhaps a repeated one; returns the payload that is released.
+    pub(super) fn complete(&mut self, id: u16) -> Option<&[u8]> {
+        if let Some(payload) = self.uplink.remove(&id) {
+            self.completed.insert(id, payload);
+        }
+        self.completed.get(&id).map(Vec::as_slice)
+    }
+
     /// Returns the highest granted quality among the matching subscriptions.
     pub(super) fn granted(&self, topic: &str) -> Option<Qos> {
         self.subscriptions
