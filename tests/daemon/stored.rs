@@ -186,6 +186,10 @@ fn a_full_store_is_congestion() {
     for msg_id in 1..1000 {
         publish(msg_id);
         let heard = node.hear();
+        // The gateway looks again once a second, and may say so before it sees the message.
+        if msg_id > 30 && heard.packet() == (Packet::Disconnect { duration: None }) {
+            return;
+        }
         let Packet::PubAck { code, .. } = heard.packet() else {
             panic!("{}", heard.packet());
         };

@@ -19,7 +19,7 @@ impl Broker {
                 let mark = self
                     .session_of(conn)
                     .and_then(|session| session.complete(id))
-                    .and_then(|payload| MessageId::of(payload))
+                    .and_then(MessageId::of)
                     .map(|message| Mark::Confirmed(message, Confirmed::Completed));
                 let pubcomp = v3_1_1::Pubcomp::builder().packet_id(id).build();
                 self.answer(conn, pubcomp.expect("has an id").into(), mark);
