@@ -180,7 +180,7 @@ pub struct SessionSettings {
 pub struct Limits {
     /// Sessions, connected or kept; beyond it CONNECT is answered with congestion.
     pub sessions: usize,
-    /// Octets of queued messages over all nodes.
+    /// Octets of queued messages over all nodes; beyond it, one message for each that is awake (I-16).
     pub queued_bytes: usize,
     /// DISCONNECT replies to unknown senders a second (I-04).
     pub stranger_replies: u32,

@@ -44,7 +44,8 @@ pub struct Context<'a> {
     pub requests: &'a mut Vec<Request>,
 }
 
-/// Octets of queued messages over all nodes, bounded.
+/// Octets of queued messages over all nodes, bounded. Beyond the bound each node that is awake may have
+/// one message, so that those asleep do not hold it up.
 #[derive(Debug)]
 pub struct QueueBudget {
     used: usize,
@@ -68,6 +69,11 @@ impl QueueBudget {
             self.used += octets;
         }
         fits
+    }
+
+    /// Takes octets whether there is room or not.
+    pub(super) fn take_anyway(&mut self, octets: usize) {
+        self.used += octets;
     }
 
     pub(super) fn give_back(&mut self, octets: usize) {

@@ -5,6 +5,7 @@ mod admission;
 mod ahead;
 mod anonymous;
 mod client_stacks;
+mod crowded;
 mod discovery;
 mod forwarder;
 mod identity;

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use self::congestion::Held;
 use self::ids::{Completed, OwnIds};
-use self::queue::{NoRoom, Queue};
+use self::queue::{NoRoom, Queue, Room};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
 use crate::memory::Seldom;
@@ -127,6 +127,16 @@ enum Origin {
     Inherited,
 }
 
+impl Context<'_> {
+    fn room(&mut self, awake: bool) -> Room<'_> {
+        Room {
+            settings: self.settings,
+            budget: self.budget,
+            awake,
+        }
+    }
+}
+
 impl Downlink {
     pub(in crate::session) fn retry_at(&self) -> Option<Moment> {
         self.retry_at
@@ -222,13 +232,14 @@ impl Session {
             return;
         }
         cx.journal.arrived(cx.now, &inbound.topic);
+        let awake = matches!(self.state, State::Active { .. });
         if inbound.qos == QoS::AtMostOnce {
             if !self.send_past_queue(&inbound, cx) {
                 let busy = self.downlink.exchange.is_some();
                 let topic = inbound.topic.clone();
                 let octets = cx.len(&sized_publish(&inbound.payload));
                 let queue = &mut self.downlink.queue;
-                let dropped = queue.push_qos0(inbound, cx.now, cx.settings, cx.budget, busy);
+                let dropped = queue.push_qos0(inbound, cx.now, &mut cx.room(awake), busy);
                 cx.stats.drops[Drop::QueueFull] += dropped;
                 if dropped > 0 {
                     note_drop(Drop::QueueFull, &topic, octets, cx);
@@ -243,7 +254,7 @@ impl Session {
             // What was postponed comes again before those that came after it.
             let pushed = match self.downlink.postponed {
                 true => Err(NoRoom),
-                false => queue.push(inbound, again, cx.now, cx.settings, cx.budget),
+                false => queue.push(inbound, again, cx.now, &mut cx.room(awake)),
             };
             if pushed == Err(NoRoom) {
                 cx.stats.drops[Drop::Backlog] += 1;
@@ -254,7 +265,7 @@ impl Session {
                     cx.requests.push(Request::Discard(delivery));
                 } else {
                     self.downlink.postponed = true;
-                    self.downlink.postpone(delivery);
+                    self.downlink.postpone(delivery, again);
                     cx.requests.push(Request::Postpone(delivery));
                 }
             }

@@ -39,6 +39,27 @@ pub(super) struct Queued {
     pub(super) since: Moment,
 }
 
+/// The bounds a message has to fit.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    /// Those of one node.
+    pub(super) settings: &'a SessionSettings,
+    /// The one of all nodes.
+    pub(super) budget: &'a mut QueueBudget,
+    /// The node is awake. A message with none before it goes out at once, whatever waits for others.
+    pub(super) awake: bool,
+}
+
+impl Room<'_> {
+    fn take(&mut self, octets: usize, is_first: bool) -> bool {
+        if self.awake && is_first {
+            self.budget.take_anyway(octets);
+            return true;
+        }
+        self.budget.take(octets)
+    }
+}
+
 /// The queue has no room for a message of QoS 1 or 2.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
@@ -49,13 +70,12 @@ impl Queue {
         &mut self,
         inbound: Inbound,
         now: Moment,
-        settings: &SessionSettings,
-        budget: &mut QueueBudget,
+        room: &mut Room<'_>,
         busy: bool,
     ) -> u64 {
         let message = Queued::new(inbound, now);
         let waiting = self.0.get_or_make();
-        let dropped = waiting.push_qos0(message, settings, budget, busy);
+        let dropped = waiting.push_qos0(message, room, busy);
         self.0.drop_if(Waiting::is_empty);
         dropped
     }
@@ -66,15 +86,15 @@ impl Queue {
         inbound: Inbound,
         msg_id: Option<MsgId>,
         now: Moment,
-        settings: &SessionSettings,
-        budget: &mut QueueBudget,
+        room: &mut Room<'_>,
     ) -> Result<(), NoRoom> {
         let message = Queued {
             msg_id,
             ..Queued::new(inbound, now)
         };
         let qos0 = self.0.get().map_or(0, |waiting| waiting.qos0);
-        if self.len() - qos0 >= settings.queue || !budget.take(message.octets()) {
+        let is_first = self.len() == 0;
+        if self.len() - qos0 >= room.settings.queue || !room.take(message.octets(), is_first) {
             return Err(NoRoom);
         }
         self.0.get_or_make().messages.push_back(message);
@@ -154,20 +174,15 @@ impl Waiting {
         self.messages.is_empty()
     }
 
-    fn push_qos0(
-        &mut self,
-        message: Queued,
-        settings: &SessionSettings,
-        budget: &mut QueueBudget,
-        busy: bool,
-    ) -> u64 {
+    fn push_qos0(&mut self, message: Queued, room: &mut Room<'_>, busy: bool) -> u64 {
+        let settings = room.settings;
         let octets = message.octets();
         let mut dropped = 0;
         while self.qos0 > 0
             && (self.qos0 >= settings.queue_qos0
                 || self.qos0_octets + octets > settings.queue_qos0_bytes)
         {
-            if !self.drop_oldest_qos0(budget, busy) {
+            if !self.drop_oldest_qos0(room.budget, busy) {
                 break;
             }
             dropped += 1;
@@ -176,7 +191,7 @@ impl Waiting {
         let fits = self.qos0 == 0
             || self.qos0 < settings.queue_qos0
                 && self.qos0_octets + octets <= settings.queue_qos0_bytes;
-        if fits && budget.take(octets) {
+        if fits && room.take(octets, self.is_empty()) {
             self.qos0 += 1;
             self.qos0_octets += octets;
             self.messages.push_back(message);

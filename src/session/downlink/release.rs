@@ -50,13 +50,17 @@ impl super::Downlink {
         let waiting: Vec<_> = waiting.filter_map(|queued| queued.delivery).collect();
         waiting
             .into_iter()
-            .for_each(|delivery| self.postpone(delivery));
+            .for_each(|delivery| self.postpone(delivery, None));
     }
 
-    /// Remembers that a message was not sent. It is no matter if a few are not remembered: to the node
-    /// they look like repetitions, of which it has not seen the first.
-    pub(super) fn postpone(&mut self, delivery: Delivery) {
-        if self.origin == Origin::Inherited {
+    /// Remembers as what a message was sent before, or that it was not. It is no matter if a few of
+    /// these are not remembered: to the node they look like repetitions, of which it has not seen the
+    /// first.
+    pub(super) fn postpone(&mut self, delivery: Delivery, sent_as: Option<MsgId>) {
+        if let Some(msg_id) = sent_as {
+            let unanswered = &mut self.outside.get_or_make().unanswered;
+            unanswered.get_or_insert((delivery, msg_id));
+        } else if self.origin == Origin::Inherited {
             let unsent = &mut self.outside.get_or_make().unsent;
             if unsent.len() < UNSENT_MAX {
                 unsent.push(delivery);

@@ -342,7 +342,7 @@ impl Shared {
         let Some((member, index)) = self.find_owed(node, delivery) else {
             return;
         };
-        member.owed[index].step = Step::Waiting;
+        member.owed[index].step = Step::Again;
         member.handed -= 1;
         member.blocked = true;
     }
