@@ -17,16 +17,25 @@ pub struct Moment(NonZeroU64);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epoch {
     first: Option<Instant>,
+    /// The one read last: many inputs come at the same instant.
+    last: Option<(Instant, Moment)>,
 }
 
 impl Epoch {
     /// Returns the moment an instant is.
     pub fn moment(&mut self, at: Instant) -> Moment {
+        if let Some((last, moment)) = self.last
+            && last == at
+        {
+            return moment;
+        }
         let first = *self.first.get_or_insert(at);
-        match at.checked_duration_since(first) {
+        let moment = match at.checked_duration_since(first) {
             Some(after) => Moment::EPOCH + after,
             None => Moment::EPOCH - first.duration_since(at),
-        }
+        };
+        self.last = Some((at, moment));
+        moment
     }
 
     /// Returns the instant a moment is.

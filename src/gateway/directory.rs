@@ -1,7 +1,8 @@
 //! Finds nodes by peer and by client id, without a second copy of either.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{self, BuildHasher};
 
+use ahash::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
@@ -9,11 +10,24 @@ use super::Peer;
 use super::nodes::Node;
 
 /// Indexes of nodes. Peers choose the keys, so they are hashed with a secret.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directory {
     by_peer: HashTable<u32>,
     by_client: HashTable<u32>,
+    /// A quick one: every datagram asks it.
     hasher: RandomState,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        let secret = hash::RandomState::new();
+        let [a, b, c, d] = [0, 1, 2, 3].map(|part| secret.hash_one(part));
+        Self {
+            by_peer: HashTable::new(),
+            by_client: HashTable::new(),
+            hasher: RandomState::with_seeds(a, b, c, d),
+        }
+    }
 }
 
 type Nodes = Slab<Box<Node>>;

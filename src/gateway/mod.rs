@@ -132,6 +132,8 @@ struct Core {
     epoch: Epoch,
     /// What is counted a link, in the order of the settings.
     links: Vec<LinkCounters>,
+    /// Whether a node may be on shared connections: asked at every input.
+    uses_shared: bool,
     watch: Watch,
     refused: VecDeque<Refused>,
     refusals_told: Told,
@@ -149,6 +151,7 @@ impl Gateway {
             discovery: Discovery::default(),
             anonymous: Anonymous::default(),
             core: Core {
+                uses_shared: settings.upstream.uses_shared(),
                 settings,
                 stats: Stats::default(),
                 rng: fastrand::Rng::with_seed(seed),

@@ -11,7 +11,7 @@ use crate::upstream::{Context, NodeKey};
 impl Nodes {
     /// Opens the shared connections if a node may need them.
     pub(in crate::gateway) fn start(&mut self, now: Moment, core: &mut Core) {
-        if core.settings.upstream.uses_shared() {
+        if core.uses_shared {
             self.with_shared(now, core, Shared::start);
         }
         self.start_outbox(now, core);
@@ -32,7 +32,7 @@ impl Nodes {
 
     /// Gives sessions what the policy has for them, as much as one turn may bring.
     pub(in crate::gateway) fn tell_carried(&mut self, now: Moment, core: &mut Core) {
-        if !core.settings.upstream.uses_shared() {
+        if !core.uses_shared {
             return;
         }
         self.shared.begin_turn(now);
@@ -81,7 +81,7 @@ impl Nodes {
         records: &[Record],
         core: &mut Core,
     ) {
-        if !core.settings.upstream.uses_shared() {
+        if !core.uses_shared {
             return;
         }
         let Self {

@@ -99,8 +99,7 @@ impl Core {
 
     /// Whether messages of any node do.
     pub(in crate::gateway) fn stores_uplink(&self) -> bool {
-        let is_shared = self.settings.upstream.uses_shared();
-        self.stored_from(!is_shared).is_some()
+        self.stored_from(!self.uses_shared).is_some()
     }
 }
 

@@ -246,20 +246,20 @@ impl Session {
                 }
             }
         } else {
-            let delivery = inbound.delivery;
-            let topic = inbound.topic.clone();
-            let octets = cx.len(&sized_publish(&inbound.payload));
             let again = self.downlink.sent_as(&inbound);
             let queue = &mut self.downlink.queue;
             // What was postponed comes again before those that came after it.
             let pushed = match self.downlink.postponed {
-                true => Err(NoRoom),
+                true => Err(NoRoom(inbound)),
                 false => queue.push(inbound, again, cx.now, &mut cx.room(awake)),
             };
-            if pushed == Err(NoRoom) {
+            if let Err(NoRoom(inbound)) = pushed {
                 cx.stats.drops[Drop::Backlog] += 1;
-                note_drop(Drop::Backlog, &topic, octets, cx);
-                let Some(delivery) = delivery else { return };
+                let octets = cx.len(&sized_publish(&inbound.payload));
+                note_drop(Drop::Backlog, &inbound.topic, octets, cx);
+                let Some(delivery) = inbound.delivery else {
+                    return;
+                };
                 // A clean session has nothing at the broker to come back for.
                 if self.connect.clean_session {
                     cx.requests.push(Request::Discard(delivery));

@@ -60,9 +60,9 @@ impl Room<'_> {
     }
 }
 
-/// The queue has no room for a message of QoS 1 or 2.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoRoom;
+/// The queue has no room for this message of QoS 1 or 2.
+#[derive(Debug)]
+pub(super) struct NoRoom(pub(super) Inbound);
 
 impl Queue {
     /// Appends a message of QoS 0; returns how many older ones had to go for it.
@@ -88,15 +88,16 @@ impl Queue {
         now: Moment,
         room: &mut Room<'_>,
     ) -> Result<(), NoRoom> {
+        let qos0 = self.0.get().map_or(0, |waiting| waiting.qos0);
+        let octets = inbound.topic.len() + inbound.payload.len();
+        let is_first = self.len() == 0;
+        if self.len() - qos0 >= room.settings.queue || !room.take(octets, is_first) {
+            return Err(NoRoom(inbound));
+        }
         let message = Queued {
             msg_id,
             ..Queued::new(inbound, now)
         };
-        let qos0 = self.0.get().map_or(0, |waiting| waiting.qos0);
-        let is_first = self.len() == 0;
-        if self.len() - qos0 >= room.settings.queue || !room.take(message.octets(), is_first) {
-            return Err(NoRoom);
-        }
         self.0.get_or_make().messages.push_back(message);
         Ok(())
     }
