@@ -207,6 +207,46 @@ fn a_late_answer_changes_nothing() {
         .nothing_more();
 }
 
+/// The last message of the handshake is repeated when CONNACK is lost [S 6.13]. It was ignored: the node
+/// had to give up and to start over.
+#[test]
+fn the_last_answer_repeated_for_a_lost_connack_is_answered_again() {
+    let mut t = with_will(true);
+    for ms in [10_000, 20_000] {
+        t.at(ms).node(GONE).sends([CONNACK]).asks([]);
+    }
+    t.node(Packet::WillMsg { message: b"other" })
+        .nothing_more()
+        .node(GONE)
+        .nothing_more();
+    let mut t = with_will(false);
+    t.at((N_RETRY + 1) * T_RETRY + 1).node(GONE).nothing_more();
+
+    let without = || {
+        let mut t = Timeline::new();
+        t.at(0)
+            .connects(content(true, true, 60))
+            .sends([Packet::WillTopicReq]);
+        t.node(Packet::WillTopic(None))
+            .asks([connect_with(true, None)]);
+        t.broker(accepted()).sends([CONNACK]);
+        t
+    };
+    let mut t = without();
+    t.at(10_000)
+        .node(Packet::WillTopic(None))
+        .sends([CONNACK])
+        .asks([]);
+    t.node(GONE).nothing_more();
+    // What the node says of other things shows that it has CONNACK.
+    let mut t = without();
+    t.at(5_000).node(PINGREQ).sends([Packet::PingResp]);
+    t.at(10_000).node(Packet::WillTopic(None)).nothing_more();
+    // A node that was not asked repeats nothing.
+    let mut t = Timeline::connected();
+    t.at(100).node(Packet::WillTopic(None)).nothing_more();
+}
+
 /// Unlike in MQTT, the Will outlives the connection it came with [S 6.3].
 #[test]
 fn a_stored_will_serves_the_next_connection_without_the_will_flag() {
