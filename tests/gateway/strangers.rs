@@ -160,6 +160,16 @@ fn the_reserved_topic_type_is_refused_to_a_node_and_ignored_from_a_stranger() {
     };
     t.raw(A, publish_qos1).sends([(A, expected)]);
     t.raw(B, publish_qos1).sends([]);
+    // Nor does a node get anything before CONNACK.
+    let handshake = Packet::Connect {
+        will: true,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "m",
+    };
+    t.node(B, handshake).sends([(B, Packet::WillTopicReq)]);
+    t.raw(B, publish_qos1).sends([]);
 }
 
 #[test]

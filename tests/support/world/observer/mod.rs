@@ -294,12 +294,7 @@ impl Observer {
                     | Packet::WillTopicReq
                     | Packet::WillMsgReq
             );
-            let refuses = self.handshakes.contains_key(peer)
-                && matches!(
-                    packet,
-                    Packet::PubAck { .. } | Packet::SubAck { .. } | Packet::UnsubAck { .. }
-                );
-            return (!needs_none && !refuses)
+            return (!needs_none)
                 .then(|| (Rule::Form, "sent to a peer without a session".to_owned()));
         };
         let patience = Patience::on(peer.link, &self.settings);
