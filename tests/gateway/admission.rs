@@ -36,6 +36,7 @@ fn client_ids_have_1_to_64_octets_of_text() {
         t.node(A, connect(client_id, true))
             .sends([(A, NOT_SUPPORTED)]);
     }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
 }
 
 /// A node called "+" subscribed to the topics of all others, and what it published made the broker cut

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt_sn_gateway::session::{Keeping, Status};
 use mqtt_sn_gateway::upstream::{ConnectOptions, Request, Will};
-use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, WillTopic};
+use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, Topic, WillTopic};
 
 use crate::support::*;
 
@@ -260,6 +260,72 @@ fn a_stored_will_serves_the_next_connection_without_the_will_flag() {
         .sends([]);
 }
 
+/// The table of 6.3, with a Will stored before or not, and with a new Will or an empty one.
+#[test]
+fn every_combination_of_clean_and_will_flags() {
+    let old = || will("lwt", b"gone");
+    let new = || will("new", b"bye");
+    for (stored, clean) in [(false, false), (false, true), (true, false), (true, true)] {
+        let before = || stored.then(old);
+        let kept = if clean { None } else { before() };
+        for (brings, expected) in [
+            (None, kept),
+            (Some(Some(new())), Some(new())),
+            (Some(None), None),
+        ] {
+            let case = format!("stored {stored}, clean {clean}, brings {brings:?}");
+            let mut t = match stored {
+                true => with_will(false),
+                false => Timeline::connected_persistent(),
+            };
+            t.at(1).subscribed("a/+");
+            let id = t.registered("b");
+            t.at(100)
+                .node(DISCONNECT)
+                .sends([DISCONNECT])
+                .asks([Request::Disconnect]);
+            t.at(200).connects(content(brings.is_some(), clean, 60));
+            if let Some(will) = &brings {
+                t.sends([Packet::WillTopicReq]).asks([]);
+                let topic = will.as_ref().map(|will| WillTopic {
+                    topic: &will.topic,
+                    ..TOPIC
+                });
+                t.node(Packet::WillTopic(topic));
+            }
+            if let Some(Some(will)) = &brings {
+                t.sends([Packet::WillMsgReq]).asks([]);
+                t.node(Packet::WillMsg {
+                    message: &will.message,
+                });
+            }
+            t.asks([connect_with(clean, expected)]).sends([]);
+            t.broker(if clean { accepted() } else { resumed() })
+                .sends([CONNACK])
+                .asks([]);
+            let filters = t.session.subscriptions().map(|(filter, _)| filter);
+            let filters: Vec<_> = filters.collect();
+            let kept: &[&str] = if clean { &[] } else { &["a/+"] };
+            assert!(
+                filters
+                    .iter()
+                    .map(|filter| &**filter)
+                    .eq(kept.iter().copied()),
+                "{case}"
+            );
+            let topic = Topic::Normal(id);
+            t.node(publish(topic, QoS::AtLeastOnce, 1, b"x"));
+            match clean {
+                true => t.sends([puback(topic, 1, ReturnCode::InvalidTopicId)]),
+                false => t.sends([]),
+            };
+            if !clean {
+                t.request_id();
+            }
+        }
+    }
+}
+
 #[test]
 fn a_clean_session_deletes_the_stored_will() {
     let mut t = with_will(false);
@@ -318,11 +384,17 @@ fn updates_reconnect_a_persistent_session() {
         code: ReturnCode::Accepted,
     }]);
     let topic = WillTopic {
+        qos: QoS::ExactlyOnce,
+        retain: false,
         topic: "other",
-        ..TOPIC
     };
     t.at(300).node(Packet::WillTopicUpd(Some(topic)));
-    t.asks([connect_with(false, Some(will("other", b"bye")))]);
+    let other = |message| Will {
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        ..will("other", message)
+    };
+    t.asks([connect_with(false, Some(other(b"bye")))]);
     t.broker(resumed()).sends([Packet::WillTopicResp {
         code: ReturnCode::Accepted,
     }]);
@@ -332,6 +404,21 @@ fn updates_reconnect_a_persistent_session() {
     t.broker(resumed()).sends([Packet::WillTopicResp {
         code: ReturnCode::Accepted,
     }]);
+    // The message is deleted with the topic.
+    t.node(Packet::WillMsgUpd { message: b"bye" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::NotSupported,
+    }]);
+    t.at(500).node(Packet::WillTopicUpd(Some(topic)));
+    t.asks([connect_with(false, Some(other(b"")))]);
+    t.broker(resumed()).sends([Packet::WillTopicResp {
+        code: ReturnCode::Accepted,
+    }]);
+    // Stored as if it had come with CONNECT.
+    t.at(600).node(DISCONNECT);
+    t.sends([DISCONNECT]).asks([Request::Disconnect]);
+    t.at(700).connects(content(false, false, 60));
+    t.asks([connect_with(false, Some(other(b"")))]);
 }
 
 #[test]
@@ -344,6 +431,11 @@ fn updates_of_a_clean_session_are_not_supported() {
     t.at(200).node(Packet::WillTopicUpd(None));
     t.sends([Packet::WillTopicResp {
         code: ReturnCode::NotSupported,
+    }]);
+    // The Will is what it was: to this one nothing has to be changed.
+    t.at(300).node(Packet::WillMsgUpd { message: b"gone" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::Accepted,
     }]);
 }
 
