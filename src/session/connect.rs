@@ -85,11 +85,7 @@ impl Session {
             State::Active { .. }
                 if repeated && answered.is_some_and(|answered| answered.is_fresh(cx)) =>
             {
-                cx.stats.duplicates += 1;
-                self.answered = answered;
-                cx.send(&Packet::ConnAck {
-                    code: ReturnCode::Accepted,
-                });
+                self.repeat_connack(answered, cx);
             }
             State::Asleep | State::Awake(_)
                 if !cx.settings.honour_sleep_connect && self.established.is_some() =>
@@ -268,6 +264,14 @@ impl Session {
         self.resume_downlink(cx);
     }
 
+    pub(super) fn repeat_connack(&mut self, answered: Option<Answered>, cx: &mut Context<'_>) {
+        cx.stats.duplicates += 1;
+        self.answered = answered;
+        cx.send(&Packet::ConnAck {
+            code: ReturnCode::Accepted,
+        });
+    }
+
     fn has_something_to_keep(&self) -> bool {
         self.will.is_some() || !self.subscriptions.is_empty()
     }
@@ -286,8 +290,8 @@ impl Session {
 }
 
 impl Answered {
-    /// Whether the node may still be repeating the CONNECT this answered (I-02).
-    fn is_fresh(self, cx: &Context<'_>) -> bool {
+    /// Whether the node may still be repeating what this answered (I-02).
+    pub(super) fn is_fresh(self, cx: &Context<'_>) -> bool {
         cx.now.duration_since(self.at) <= cx.link.retry * (cx.link.retries + 1)
     }
 }

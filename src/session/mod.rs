@@ -243,14 +243,15 @@ impl Session {
         if self.is_over() {
             return;
         }
+        let answered = self.answered;
         self.heard(cx.now);
         if self.orphaned {
             self.refuse(cx);
             return;
         }
         match *packet {
-            Packet::WillTopic(will) => self.handle_will_topic(will, cx),
-            Packet::WillMsg { message } => self.handle_will_msg(message, cx),
+            Packet::WillTopic(will) => self.handle_will_topic(will, answered, cx),
+            Packet::WillMsg { message } => self.handle_will_msg(message, answered, cx),
             Packet::Disconnect {
                 duration: None | Some(0),
             } => self.handle_disconnect(cx),

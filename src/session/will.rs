@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connect::Connecting;
+use super::connect::{Answered, Connecting};
 use super::{Context, Established, Promise, Session, State, Trouble};
 use crate::moment::Moment;
 use crate::topics::is_valid_name;
@@ -73,9 +73,15 @@ impl WillQuestion {
 }
 
 impl Session {
-    pub(super) fn handle_will_topic(&mut self, will: Option<WillTopic<'_>>, cx: &mut Context<'_>) {
+    pub(super) fn handle_will_topic(
+        &mut self,
+        will: Option<WillTopic<'_>>,
+        answered: Option<Answered>,
+        cx: &mut Context<'_>,
+    ) {
         let State::Connecting(Connecting::Will(question)) = &mut self.state else {
-            return cx.unexpected();
+            let is_last = will.is_none() && self.will.is_none();
+            return self.handle_late_answer(is_last, answered, cx);
         };
         if question.topic.is_some() {
             question.ask(cx);
@@ -99,9 +105,18 @@ impl Session {
         question.ask(cx);
     }
 
-    pub(super) fn handle_will_msg(&mut self, message: &[u8], cx: &mut Context<'_>) {
+    pub(super) fn handle_will_msg(
+        &mut self,
+        message: &[u8],
+        answered: Option<Answered>,
+        cx: &mut Context<'_>,
+    ) {
         let State::Connecting(Connecting::Will(question)) = &mut self.state else {
-            return cx.unexpected();
+            let is_last = self
+                .will
+                .as_ref()
+                .is_some_and(|will| will.message == message);
+            return self.handle_late_answer(is_last, answered, cx);
         };
         let Some(topic) = question.topic.take() else {
             return cx.unexpected();
@@ -111,6 +126,22 @@ impl Session {
             ..topic
         };
         self.take_will(Some(Arc::new(will)), cx);
+    }
+
+    /// Takes an answer that no question is open for: a copy, or, if it is the one that ended the
+    /// handshake, a repetition because CONNACK was lost (I-28).
+    fn handle_late_answer(
+        &mut self,
+        is_last: bool,
+        answered: Option<Answered>,
+        cx: &mut Context<'_>,
+    ) {
+        let is_fresh = answered.is_some_and(|answered| answered.is_fresh(cx));
+        if is_last && is_fresh && self.connect.will {
+            self.repeat_connack(answered, cx);
+        } else {
+            cx.unexpected();
+        }
     }
 
     /// Goes on with the Will the node brought.

@@ -26,10 +26,12 @@ impl Predefined {
         self.rules.sort_by_key(|(pattern, _)| pattern.precedence());
     }
 
-    /// Returns the topic name an id stands for to this node.
+    /// Returns the topic name an id stands for to this node; none if a client id with wildcards would
+    /// make a filter of it.
     pub fn name(&self, client_id: &str, id: TopicId) -> Option<String> {
         self.rules_for(client_id)
             .find_map(|topics| topics.get(&id))
+            .filter(|name| !(name.contains(CLIENT_ID) && client_id.contains(['+', '#'])))
             .map(|name| name.replace(CLIENT_ID, client_id))
     }
 
@@ -149,6 +151,22 @@ mod tests {
         );
         assert_eq!(predefined.name("node7", TopicId(3)), None);
         assert_eq!(predefined.global_name(TopicId(1)), Some("all"));
+    }
+
+    #[test]
+    fn a_client_id_with_wildcards_makes_no_filter_of_a_name() {
+        let mut predefined = Predefined::default();
+        let names = [(1, "of/${client_id}/x"), (2, "of/all")];
+        predefined.insert(Pattern::new("*"), topics(&names));
+        for client_id in ["+", "#", "a+b", "a/#"] {
+            assert_eq!(predefined.name(client_id, TopicId(1)), None, "{client_id}");
+            let of_all = predefined.name(client_id, TopicId(2));
+            assert_eq!(of_all.as_deref(), Some("of/all"));
+            assert!(
+                predefined.contains(client_id, TopicId(1)),
+                "the id is taken"
+            );
+        }
     }
 
     /// QoS -1 once published on the topic `${client_id}/x`, dollar and braces included.

@@ -36,6 +36,47 @@ fn client_ids_have_1_to_64_octets_of_text() {
         t.node(A, connect(client_id, true))
             .sends([(A, NOT_SUPPORTED)]);
     }
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+}
+
+/// A node called "+" subscribed to the topics of all others, and what it published made the broker cut
+/// the connection, with shared connections that of all nodes.
+#[test]
+fn a_client_id_with_wildcards_fills_in_no_name() {
+    let mut settings = settings();
+    let mut predefined = Predefined::default();
+    let name = "of/${client_id}".to_owned();
+    predefined.insert(Pattern::new("*"), [(TopicId(2), name)].into());
+    settings.predefined = predefined.into();
+    let topic = Topic::Predefined(TopicId(2));
+    let (msg_id, code) = (MsgId(5), ReturnCode::InvalidTopicId);
+    for client_id in ["+", "#", "a/+"] {
+        let mut t = Bench::with(settings.clone());
+        t.connected(A, client_id, true);
+        t.node(
+            A,
+            Packet::Subscribe {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                msg_id,
+                filter: Filter::Predefined(TopicId(2)),
+            },
+        );
+        let refused = Packet::SubAck {
+            qos: QoS::AtMostOnce,
+            topic_id: TopicId::NONE,
+            msg_id,
+            code,
+        };
+        t.sends([(A, refused)]);
+        t.node(A, publish(topic, QoS::AtLeastOnce, msg_id.0, b"x"));
+        let refused = Packet::PubAck {
+            topic_id: TopicId(2),
+            msg_id,
+            code,
+        };
+        t.sends([(A, refused)]).tells_broker([]);
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! PUBLISH with QoS -1 [S 6.8; I-07, I-34].
 
 use mqtt_sn_gateway::gateway::{Network, QosMinusOne, QosMinusOneTopic, Settings};
+use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
+use mqtt_sn_gateway::topics::{Pattern, Predefined};
 use mqtt_sn_gateway::wire::{Packet, QoS, Topic, TopicId};
 use rumqttc::mqttbytes::v4 as mqtt;
 
@@ -50,6 +52,58 @@ fn published_without_session_and_without_answer() {
         .sends([]);
     t.tells_broker([at_broker("predef/two", b"x"), at_broker("ab", b"y")]);
     assert_eq!(t.gateway.sessions(), 0);
+}
+
+/// Whoever has a session besides, in whatever state, it has nothing to do with this one.
+#[test]
+fn published_from_every_state_of_a_session() {
+    let handshake = Packet::Connect {
+        will: true,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "n",
+    };
+    let states: [(Status, &[Packet<'_>]); 4] = [
+        (Status::Connecting, &[handshake]),
+        (Status::Active, &[connect("n", true)]),
+        (Status::Asleep, &[connect("n", true), SLEEP]),
+        (Status::Awake, &[connect("n", true), SLEEP, PINGREQ]),
+    ];
+    for (status, packets) in states {
+        let mut t = Bench::with(allowed(|_| ()));
+        for packet in packets {
+            if *packet == PINGREQ {
+                let message = mqtt_publish("a/b", rumqttc::QoS::AtLeastOnce, 7, b"1");
+                t.broker("n", &[message]);
+            }
+            t.node(A, *packet);
+        }
+        t.discard_sent();
+        t.node(A, minus_one(SHORT, b"x")).sends([]);
+        t.tells_broker([at_broker("ab", b"x")]);
+        assert_eq!(t.gateway.status("n"), Some(status));
+    }
+}
+
+/// The sender of QoS -1 has no client id, so there is no table of its own.
+#[test]
+fn a_topic_of_one_client_is_nobodys_at_qos_minus_one() {
+    let mut settings = allowed(|_| ());
+    let mut predefined = Predefined::default();
+    predefined.insert(
+        Pattern::new("*"),
+        [(TopicId(2), "of/all".to_owned())].into(),
+    );
+    predefined.insert(Pattern::new("n"), [(TopicId(3), "of/n".to_owned())].into());
+    settings.predefined = predefined.into();
+    let mut t = Bench::with(settings);
+    t.connected(A, "n", true);
+    t.node(A, minus_one(Topic::Predefined(TopicId(3)), b"x"))
+        .sends([])
+        .tells_broker([]);
+    t.node(A, minus_one(PREDEFINED, b"x"));
+    t.tells_broker([at_broker("of/all", b"x")]);
 }
 
 #[test]

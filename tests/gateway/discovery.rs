@@ -31,6 +31,25 @@ fn the_asker_is_answered() {
 }
 
 #[test]
+fn a_gateway_calls_itself_by_its_configured_id() {
+    let mut settings = broadcasting(GwInfoTo::Both);
+    settings.gateway_id = 77;
+    let gwinfo = Packet::GwInfo {
+        gw_id: 77,
+        gw_addr: &[],
+    };
+    let advertise = Packet::Advertise {
+        gw_id: 77,
+        duration: 900,
+    };
+    Bench::with(settings).node(A, SEARCH).sends([
+        (ALL, advertise),
+        (A, gwinfo),
+        ("all on 0 radius 2", gwinfo),
+    ]);
+}
+
+#[test]
 fn gwinfo_goes_where_the_link_wants_it() {
     let all = "all on 0 radius 2";
     let mut t = Bench::with(broadcasting(GwInfoTo::Broadcast));
@@ -89,8 +108,11 @@ fn a_gateway_without_broker_does_not_advertise() {
     };
     t.at(1_040_000).sends([(ALL, ADVERTISE)]);
     // A short loss is not news, a long one is.
+    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
+    t.at(899_000).sends([(ALL, ADVERTISE)]);
     t.broker = Broker::Down;
-    t.at(1_100_000).cut(OWN).at(3_000_000).sends([]);
+    t.cut(OWN).at(900_000).sends([(ALL, ADVERTISE)]);
+    t.at(6_000_000).sends([]);
 }
 
 /// What gateway 2 says of itself, every minute.

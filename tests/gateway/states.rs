@@ -13,6 +13,10 @@ enum Before {
     Asleep,
     /// With a message under way to it.
     Awake,
+    /// Said goodbye; its session is kept.
+    Left,
+    /// Was silent for too long; its session is kept.
+    Lost,
 }
 
 const STATES: [Before; 5] = [
@@ -64,15 +68,28 @@ impl Before {
                 let message = mqtt_publish("a/b", rumqttc::QoS::AtLeastOnce, 7, b"1");
                 t.broker("n", &[message]).node(A, PINGREQ).discard_sent();
             }
+            Self::Left => {
+                t.connected(A, "n", false).registered(A, "kept");
+                t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+            }
+            Self::Lost => {
+                t.connected(A, "n", false).registered(A, "kept");
+                t.at(400_000).sends([(A, PINGREQ)]);
+            }
         }
         t
     }
 }
 
-/// Sends a message in each state: the answers, those to B marked, and what the node is afterwards.
+/// Sends a message in each state: the answers, those to B marked, and what the node is afterwards. One
+/// whose session is over is answered as an unknown one.
 #[track_caller]
 fn row(from: &str, packet: Packet<'_>, expected: [&str; 5]) {
-    for (before, expected) in STATES.into_iter().zip(expected) {
+    let [unknown, ..] = expected;
+    let over = [("disconnected", Before::Left), ("lost", Before::Lost)];
+    let over = over.map(|(state, before)| (before, unknown.replace("unknown", state)));
+    let cells = expected.map(str::to_owned);
+    for (before, expected) in STATES.into_iter().zip(cells).chain(over) {
         let mut t = before.bench();
         t.node(from, packet);
         let mut cell: Vec<String> = t
@@ -113,6 +130,21 @@ fn every_message_to_connect_in_every_state() {
             "CONNACK@B REGISTER@B active",
         ],
     );
+    let waits = "connecting";
+    // The connection to the broker of a session that ends is left first.
+    row(
+        A,
+        connect("n", true),
+        [accepted, accepted, waits, waits, waits],
+    );
+    let with_will = Packet::Connect {
+        will: true,
+        clean_session: false,
+        protocol_id: 1,
+        duration: 300,
+        client_id: "n",
+    };
+    row(A, with_will, ["WILLTOPICREQ connecting"; 5]);
     let topic = Packet::WillTopic(Some(WILL));
     row(
         A,
@@ -218,8 +250,45 @@ fn every_request_in_every_state() {
     row(A, publish(SHORT, QoS::AtMostOnce, 0, b"x"), taken);
     row(A, publish(SHORT, QoS::AtLeastOnce, 5, b"x"), taken);
     row(A, publish(SHORT, QoS::ExactlyOnce, 5, b"x"), taken);
+    row(A, Packet::PubRel { msg_id: MSG_ID }, taken);
     row(A, Packet::WillTopicUpd(Some(WILL)), taken);
     row(A, publish(SHORT, QoS::MinusOne, 0, b"x"), NOTHING);
+}
+
+#[test]
+fn every_message_of_gateways_and_seekers_in_every_state() {
+    let found = NOTHING.map(|state| format!("GWINFO {state}"));
+    row(
+        A,
+        Packet::SearchGw { radius: 0 },
+        found.each_ref().map(String::as_str),
+    );
+    let (topic_id, msg_id, code) = (TopicId(1), MsgId(1), ReturnCode::Accepted);
+    let of_gateways = [
+        Packet::Advertise {
+            gw_id: 9,
+            duration: 60,
+        },
+        Packet::GwInfo {
+            gw_id: 9,
+            gw_addr: b"x",
+        },
+        CONNACK,
+        Packet::WillTopicReq,
+        Packet::WillMsgReq,
+        Packet::SubAck {
+            qos: QoS::AtMostOnce,
+            topic_id,
+            msg_id,
+            code,
+        },
+        Packet::UnsubAck { msg_id },
+        Packet::WillTopicResp { code },
+        Packet::WillMsgResp { code },
+    ];
+    for packet in of_gateways {
+        row(A, packet, NOTHING);
+    }
 }
 
 #[test]

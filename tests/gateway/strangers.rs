@@ -2,6 +2,7 @@
 
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
+use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
 
@@ -43,6 +44,22 @@ fn a_stranger_that_believes_to_be_connected_is_told_to_connect() {
     assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
 }
 
+/// The answer to DISCONNECT may be lost, too: the node, which is a stranger by then, asks again.
+#[test]
+fn disconnect_repeated_for_a_lost_answer_is_answered_again() {
+    for (address, clean) in [(A, true), (B, false)] {
+        let mut t = Bench::new();
+        t.connected(address, "n", clean);
+        t.registered(address, "a");
+        for ms in [0, 10_000, 20_000] {
+            t.at(ms)
+                .node(address, DISCONNECT)
+                .sends([(address, DISCONNECT)]);
+        }
+        t.tells_broker([("n", mqtt::Packet::Disconnect)]);
+    }
+}
+
 #[test]
 fn answers_and_gateway_messages_of_strangers_are_not_answered() {
     let code = ReturnCode::Accepted;
@@ -77,6 +94,7 @@ fn answers_and_gateway_messages_of_strangers_are_not_answered() {
         t.node(&format!("10.0.0.9:{port}"), packet).sends([]);
     }
     assert_eq!(t.gateway.stats().drops[Drop::Stranger], 8);
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
 }
 
 #[test]
@@ -159,6 +177,16 @@ fn the_reserved_topic_type_is_refused_to_a_node_and_ignored_from_a_stranger() {
         code: ReturnCode::NotSupported,
     };
     t.raw(A, publish_qos1).sends([(A, expected)]);
+    t.raw(B, publish_qos1).sends([]);
+    // Nor does a node get anything before CONNACK.
+    let handshake = Packet::Connect {
+        will: true,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "m",
+    };
+    t.node(B, handshake).sends([(B, Packet::WillTopicReq)]);
     t.raw(B, publish_qos1).sends([]);
 }
 

@@ -203,6 +203,13 @@ fn a_lost_node_is_closed_without_disconnect_so_that_its_will_is_published() {
     t.node(A, packet).sends([(A, CONNACK)]);
     t.at(100_000).sends([(A, PINGREQ)]).tells_broker([]);
     assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
+    let sleep = Packet::Disconnect { duration: Some(40) };
+    t.node(A, packet).sends([(A, CONNACK)]);
+    t.node(A, sleep).sends([(A, DISCONNECT)]);
+    t.at(159_999).tells_broker([]);
+    assert_eq!(t.closed(), []);
+    t.at(160_000).sends([]).tells_broker([]);
+    assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
 }
 
 /// A Will is changed by a new connection; what the node publishes meanwhile is not lost (I-27).

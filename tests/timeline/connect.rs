@@ -2,7 +2,7 @@
 
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::upstream::{Event, Refusal, Request};
-use mqtt_sn_gateway::wire::{Filter, Packet, QoS, ReturnCode, Topic, TopicId};
+use mqtt_sn_gateway::wire::{Filter, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 
 use crate::support::*;
 
@@ -17,7 +17,36 @@ fn connack_follows_the_broker() {
     t.at(700)
         .broker(accepted())
         .sends([CONNACK])
-        .is(Status::Active);
+        .is(Status::Active)
+        .due(90_700);
+}
+
+/// The broker may deliver to a session it has kept before the node has CONNACK.
+#[test]
+fn messages_follow_connack() {
+    let mut t = Timeline::connected_persistent();
+    let topic = Topic::Normal(t.at(1).subscribed("a"));
+    t.at(100)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    t.at(200)
+        .connects(content(false, false, 60))
+        .asks([connect_request(false)]);
+    t.broker(message("a", QoS::AtMostOnce, 0, b"1"))
+        .broker(message("a", QoS::AtLeastOnce, 7, b"2"))
+        .sends([]);
+    let Topic::Normal(id) = topic else {
+        panic!("a normal id")
+    };
+    t.at(300)
+        .broker(resumed())
+        .sends([CONNACK, register(id, 1, "a")]);
+    t.at(400).node(regack(id, 1, ReturnCode::Accepted));
+    t.sends([
+        publish(topic, QoS::AtMostOnce, 0, b"1"),
+        publish(topic, QoS::AtLeastOnce, 2, b"2"),
+    ]);
 }
 
 #[test]
@@ -180,23 +209,88 @@ fn disconnect_during_the_handshake_aborts_it() {
 
 #[test]
 fn other_packets_during_the_handshake_are_ignored() {
+    let ignored = |t: &mut Timeline| {
+        let topic = Topic::Predefined(TopicId(2));
+        t.node(PINGREQ)
+            .node(WAKE)
+            .node(Packet::PingResp)
+            .node(register(TopicId::NONE, 1, "a"))
+            .node(regack(TopicId(1), 1, ReturnCode::Accepted))
+            .node(publish(topic, QoS::AtMostOnce, 0, b"x"))
+            .node(publish(topic, QoS::AtLeastOnce, 2, b"x"))
+            .node(pubrel(3))
+            .node(puback(topic, 1, ReturnCode::Accepted))
+            .node(subscribe(4, QoS::AtMostOnce, Filter::Name("a")))
+            .node(Packet::WillTopicUpd(None))
+            .node(Packet::WillMsgUpd { message: b"x" })
+            .nothing_more()
+            .is(Status::Connecting);
+    };
+    let will = WillTopic {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "lwt",
+    };
+    let message = Packet::WillMsg { message: b"gone" };
     let mut t = Timeline::new();
     t.at(0)
-        .connects(content(false, true, 60))
-        .asks([connect_request(true)]);
-    t.node(PINGREQ)
-        .node(subscribe(1, QoS::AtMostOnce, Filter::Name("a")))
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    ignored(&mut t);
+    t.node(message).nothing_more();
+    t.node(Packet::WillTopic(Some(will)))
+        .sends([Packet::WillMsgReq]);
+    ignored(&mut t);
+    t.node(message);
+    let [Request::Connect(options)] = &t.asked()[..] else {
+        panic!("one CONNECT")
+    };
+    assert!(options.will.is_some());
+    ignored(&mut t);
+    t.node(Packet::WillTopic(Some(will)))
+        .node(message)
         .nothing_more();
+    t.broker(accepted()).sends([CONNACK]);
+}
+
+/// A node that is connecting, one that is active, one that is asleep, and one that is awake with a
+/// message under way; at 200 ms.
+fn in_every_state() -> [Timeline; 4] {
+    let mut connecting = Timeline::new();
+    connecting
+        .at(0)
+        .connects(content(false, true, 60))
+        .asks([connect_request(true)])
+        .at(200);
+    let mut active = Timeline::connected();
+    active.at(200);
+    let [asleep, mut awake] = [(); 2].map(|()| {
+        let mut t = Timeline::connected();
+        t.at(1).subscribed("a");
+        t.at(100).node(sleep(60)).sends([DISCONNECT]);
+        t.broker(message("a", QoS::AtLeastOnce, 7, b"x")).at(200);
+        t
+    });
+    awake.node(WAKE);
+    assert_eq!(awake.sent(), 1);
+    [connecting, active, asleep, awake]
 }
 
 #[test]
-fn a_broker_lost_for_good_is_told_by_disconnect() {
-    let mut t = Timeline::connected();
-    t.at(100)
-        .broker(Event::Closed)
-        .sends([DISCONNECT])
-        .asks([Request::Abandon]);
-    t.is(Status::Disconnected);
+fn a_broker_lost_for_good_is_told_in_every_state() {
+    let [mut connecting, mut active, mut asleep, mut awake] = in_every_state();
+    connecting.broker(Event::Closed).sends([Packet::ConnAck {
+        code: ReturnCode::Congestion,
+    }]);
+    // A sleeper is told when it wakes up.
+    asleep.broker(Event::Closed).nothing_more().node(WAKE);
+    asleep.sends([DISCONNECT]);
+    for t in [&mut active, &mut awake] {
+        t.broker(Event::Closed).sends([DISCONNECT]);
+    }
+    for mut t in [connecting, active, asleep, awake] {
+        t.asks([Request::Abandon]).is(Status::Disconnected);
+    }
 }
 
 #[test]
@@ -215,10 +309,12 @@ fn a_broker_that_comes_back_without_the_session_gets_the_subscriptions_again() {
 
 #[test]
 fn shutting_down_says_goodbye() {
-    let mut t = Timeline::connected();
-    t.at(10);
-    t.shut_down();
-    t.sends([DISCONNECT])
-        .asks([Request::Disconnect])
-        .is(Status::Disconnected);
+    let [connecting, active, mut asleep, awake] = in_every_state();
+    // Its radio is off.
+    asleep.shut_down().sends([]);
+    asleep.asks([Request::Disconnect]).is(Status::Disconnected);
+    for mut t in [connecting, active, awake] {
+        t.shut_down().sends([DISCONNECT]);
+        t.asks([Request::Disconnect]).is(Status::Disconnected);
+    }
 }

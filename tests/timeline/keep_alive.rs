@@ -2,7 +2,7 @@
 
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::upstream::Request;
-use mqtt_sn_gateway::wire::{Packet, QoS, Topic, TopicId};
+use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
 
@@ -42,19 +42,26 @@ fn without_probing_the_limit_is_the_end() {
 
 #[test]
 fn any_word_restarts_the_clock() {
+    let unknown = Topic::Normal(TopicId(77));
+    let words = [
+        publish(unknown, QoS::AtLeastOnce, 1, b""),
+        publish(Topic::Short(*b"ab"), QoS::AtMostOnce, 0, b""),
+        register(TopicId::NONE, 2, "a"),
+        pubrel(3),
+        PINGREQ,
+        Packet::PingResp,
+        Packet::WillMsgUpd { message: b"" },
+        // Answers nobody asked for, and what no node sends.
+        regack(TopicId(77), 4, ReturnCode::Accepted),
+        puback(unknown, 5, ReturnCode::Accepted),
+        CONNACK,
+    ];
     let mut t = Timeline::connected_with(content(false, true, 60));
-    t.at(80_000).node(publish(
-        Topic::Normal(TopicId(77)),
-        QoS::AtLeastOnce,
-        1,
-        b"",
-    ));
-    t.sends([puback(
-        Topic::Normal(TopicId(77)),
-        1,
-        mqtt_sn_gateway::wire::ReturnCode::InvalidTopicId,
-    )]);
-    t.due(170_000);
+    for (packet, ms) in words.into_iter().zip((80_000..).step_by(80_000)) {
+        t.at(ms).node(packet).due(ms + 90_000);
+        t.sent();
+        t.asked();
+    }
 }
 
 #[test]

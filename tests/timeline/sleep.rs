@@ -463,6 +463,28 @@ fn strict_sleep_refuses_it() {
         .asks([])
         .is(Status::Asleep);
     t.node(WAKE).sends([Packet::PingResp]);
+    // An awake node may answer, and no more.
+    t.broker(message("a", Q1, 7, b"1")).nothing_more();
+    t.at(4_000).node(WAKE).sends([publish(a, Q1, 1, b"1")]);
+    let requests = [
+        register(TopicId::NONE, 2, "b"),
+        publish(a, Q0, 0, b"x"),
+        pubrel(3),
+        subscribe(4, Q0, Filter::Name("b")),
+        Packet::WillTopicUpd(None),
+    ];
+    for request in requests {
+        t.node(request)
+            .sends([DISCONNECT])
+            .asks([])
+            .is(Status::Awake);
+    }
+    t.node(puback(a, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([Packet::PingResp]);
+    t.connects(content(false, false, 600)).sends([CONNACK]);
+    t.node(subscribe(5, Q0, Filter::Name("b")));
+    t.request_id();
 }
 
 #[test]

@@ -170,9 +170,13 @@ impl Timeline {
     /// Exactly this was asked of the broker.
     #[track_caller]
     pub(crate) fn asks<const N: usize>(&mut self, expected: [Request; N]) -> &mut Self {
-        let asked = std::mem::take(&mut self.requests);
-        assert_eq!(asked, Vec::from(expected), "asked of the broker");
+        assert_eq!(self.asked(), Vec::from(expected), "asked of the broker");
         self
+    }
+
+    /// What was asked of the broker since the last look.
+    pub(crate) fn asked(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
     }
 
     /// Nothing came out that was not looked at.

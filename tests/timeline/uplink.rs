@@ -305,15 +305,23 @@ fn qos1_without_a_message_id_is_not_supported() {
 #[test]
 fn more_than_a_window_is_congestion() {
     let (mut t, topic) = with_topic();
-    for msg_id in 1..=8 {
+    let under_way = [1, 2, 3, 4, 5, 6, 7, 8].map(|msg_id| {
         t.at(2).node(publish(topic, QoS::AtLeastOnce, msg_id, b"x"));
-        t.request_id();
-    }
+        t.request_id()
+    });
     t.node(publish(topic, QoS::AtLeastOnce, 9, b"x"));
     t.sends([puback(topic, 9, ReturnCode::Congestion)]).asks([]);
     // QoS 0 is not limited by it.
     t.node(publish(topic, QoS::AtMostOnce, 0, b"x"));
     t.request_id();
+    // One that is done makes room for one.
+    t.broker(stage(under_way[3], UplinkStage::Acknowledged))
+        .sends([puback(topic, 4, ACCEPTED)]);
+    t.node(publish(topic, QoS::ExactlyOnce, 9, b"x")).sends([]);
+    t.request_id();
+    t.node(publish(topic, QoS::AtLeastOnce, 10, b"x"));
+    t.sends([puback(topic, 10, ReturnCode::Congestion)])
+        .asks([]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt_sn_gateway::session::{Keeping, Status};
 use mqtt_sn_gateway::upstream::{ConnectOptions, Request, Will};
-use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, WillTopic};
+use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, Topic, WillTopic};
 
 use crate::support::*;
 
@@ -207,6 +207,46 @@ fn a_late_answer_changes_nothing() {
         .nothing_more();
 }
 
+/// The last message of the handshake is repeated when CONNACK is lost [S 6.13]. It was ignored: the node
+/// had to give up and to start over.
+#[test]
+fn the_last_answer_repeated_for_a_lost_connack_is_answered_again() {
+    let mut t = with_will(true);
+    for ms in [10_000, 20_000] {
+        t.at(ms).node(GONE).sends([CONNACK]).asks([]);
+    }
+    t.node(Packet::WillMsg { message: b"other" })
+        .nothing_more()
+        .node(GONE)
+        .nothing_more();
+    let mut t = with_will(false);
+    t.at((N_RETRY + 1) * T_RETRY + 1).node(GONE).nothing_more();
+
+    let without = || {
+        let mut t = Timeline::new();
+        t.at(0)
+            .connects(content(true, true, 60))
+            .sends([Packet::WillTopicReq]);
+        t.node(Packet::WillTopic(None))
+            .asks([connect_with(true, None)]);
+        t.broker(accepted()).sends([CONNACK]);
+        t
+    };
+    let mut t = without();
+    t.at(10_000)
+        .node(Packet::WillTopic(None))
+        .sends([CONNACK])
+        .asks([]);
+    t.node(GONE).nothing_more();
+    // What the node says of other things shows that it has CONNACK.
+    let mut t = without();
+    t.at(5_000).node(PINGREQ).sends([Packet::PingResp]);
+    t.at(10_000).node(Packet::WillTopic(None)).nothing_more();
+    // A node that was not asked repeats nothing.
+    let mut t = Timeline::connected();
+    t.at(100).node(Packet::WillTopic(None)).nothing_more();
+}
+
 /// Unlike in MQTT, the Will outlives the connection it came with [S 6.3].
 #[test]
 fn a_stored_will_serves_the_next_connection_without_the_will_flag() {
@@ -218,6 +258,72 @@ fn a_stored_will_serves_the_next_connection_without_the_will_flag() {
     t.at(200).connects(content(false, false, 60));
     t.asks([connect_with(false, Some(will("lwt", b"gone")))])
         .sends([]);
+}
+
+/// The table of 6.3, with a Will stored before or not, and with a new Will or an empty one.
+#[test]
+fn every_combination_of_clean_and_will_flags() {
+    let old = || will("lwt", b"gone");
+    let new = || will("new", b"bye");
+    for (stored, clean) in [(false, false), (false, true), (true, false), (true, true)] {
+        let before = || stored.then(old);
+        let kept = if clean { None } else { before() };
+        for (brings, expected) in [
+            (None, kept),
+            (Some(Some(new())), Some(new())),
+            (Some(None), None),
+        ] {
+            let case = format!("stored {stored}, clean {clean}, brings {brings:?}");
+            let mut t = match stored {
+                true => with_will(false),
+                false => Timeline::connected_persistent(),
+            };
+            t.at(1).subscribed("a/+");
+            let id = t.registered("b");
+            t.at(100)
+                .node(DISCONNECT)
+                .sends([DISCONNECT])
+                .asks([Request::Disconnect]);
+            t.at(200).connects(content(brings.is_some(), clean, 60));
+            if let Some(will) = &brings {
+                t.sends([Packet::WillTopicReq]).asks([]);
+                let topic = will.as_ref().map(|will| WillTopic {
+                    topic: &will.topic,
+                    ..TOPIC
+                });
+                t.node(Packet::WillTopic(topic));
+            }
+            if let Some(Some(will)) = &brings {
+                t.sends([Packet::WillMsgReq]).asks([]);
+                t.node(Packet::WillMsg {
+                    message: &will.message,
+                });
+            }
+            t.asks([connect_with(clean, expected)]).sends([]);
+            t.broker(if clean { accepted() } else { resumed() })
+                .sends([CONNACK])
+                .asks([]);
+            let filters = t.session.subscriptions().map(|(filter, _)| filter);
+            let filters: Vec<_> = filters.collect();
+            let kept: &[&str] = if clean { &[] } else { &["a/+"] };
+            assert!(
+                filters
+                    .iter()
+                    .map(|filter| &**filter)
+                    .eq(kept.iter().copied()),
+                "{case}"
+            );
+            let topic = Topic::Normal(id);
+            t.node(publish(topic, QoS::AtLeastOnce, 1, b"x"));
+            match clean {
+                true => t.sends([puback(topic, 1, ReturnCode::InvalidTopicId)]),
+                false => t.sends([]),
+            };
+            if !clean {
+                t.request_id();
+            }
+        }
+    }
 }
 
 #[test]
@@ -278,11 +384,17 @@ fn updates_reconnect_a_persistent_session() {
         code: ReturnCode::Accepted,
     }]);
     let topic = WillTopic {
+        qos: QoS::ExactlyOnce,
+        retain: false,
         topic: "other",
-        ..TOPIC
     };
     t.at(300).node(Packet::WillTopicUpd(Some(topic)));
-    t.asks([connect_with(false, Some(will("other", b"bye")))]);
+    let other = |message| Will {
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        ..will("other", message)
+    };
+    t.asks([connect_with(false, Some(other(b"bye")))]);
     t.broker(resumed()).sends([Packet::WillTopicResp {
         code: ReturnCode::Accepted,
     }]);
@@ -292,6 +404,21 @@ fn updates_reconnect_a_persistent_session() {
     t.broker(resumed()).sends([Packet::WillTopicResp {
         code: ReturnCode::Accepted,
     }]);
+    // The message is deleted with the topic.
+    t.node(Packet::WillMsgUpd { message: b"bye" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::NotSupported,
+    }]);
+    t.at(500).node(Packet::WillTopicUpd(Some(topic)));
+    t.asks([connect_with(false, Some(other(b"")))]);
+    t.broker(resumed()).sends([Packet::WillTopicResp {
+        code: ReturnCode::Accepted,
+    }]);
+    // Stored as if it had come with CONNECT.
+    t.at(600).node(DISCONNECT);
+    t.sends([DISCONNECT]).asks([Request::Disconnect]);
+    t.at(700).connects(content(false, false, 60));
+    t.asks([connect_with(false, Some(other(b"")))]);
 }
 
 #[test]
@@ -304,6 +431,11 @@ fn updates_of_a_clean_session_are_not_supported() {
     t.at(200).node(Packet::WillTopicUpd(None));
     t.sends([Packet::WillTopicResp {
         code: ReturnCode::NotSupported,
+    }]);
+    // The Will is what it was: to this one nothing has to be changed.
+    t.at(300).node(Packet::WillMsgUpd { message: b"gone" });
+    t.sends([Packet::WillMsgResp {
+        code: ReturnCode::Accepted,
     }]);
 }
 

@@ -1,6 +1,8 @@
 //! Every datagram of tests/data/vectors.json: its fields, its error, its re-encoding, and what
 //! becomes of it when an octet is missing or one is too many.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 use mqtt_sn_gateway::wire::{
     DecodeError, Filter, LengthRule, MAX_MESSAGE, Message, Packet, Publish, Topic, WillTopic,
@@ -33,7 +35,23 @@ pub(crate) fn vectors() -> Vec<Vector> {
 fn the_vectors_are_complete() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 261);
-    assert_eq!(vectors.iter().filter(|vector| vector.valid).count(), 172);
+    let valid = || vectors.iter().filter(|vector| vector.valid);
+    assert_eq!(valid().count(), 172);
+    let types: BTreeSet<_> = valid()
+        .map(|vector| vector.json["fields"]["type"].as_str())
+        .collect();
+    assert_eq!(types.len(), 28, "{types:?}");
+}
+
+/// The table of 5.2.2; what it does not name is reserved.
+#[test]
+fn every_other_message_type_is_reserved() {
+    for octet in 0..=u8::MAX {
+        let is_named =
+            matches!(octet, 0x00..=0x02 | 0x04..=0x10 | 0x12..=0x18 | 0x1a..=0x1d | 0xfe);
+        let refused = decode(&[0x04, octet, 0, 0]) == Err(DecodeError::ReservedType(octet));
+        assert_eq!(refused, !is_named, "{octet:#04x}");
+    }
 }
 
 #[test]

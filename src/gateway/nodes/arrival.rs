@@ -101,13 +101,14 @@ impl Nodes {
     }
 
     /// Notes that a node is alive that sent something which is not for its session (I-34); `false`
-    /// when no node is bound there.
+    /// when no connected node is bound there.
     pub(in crate::gateway) fn heard(&mut self, now: Moment, from: &Peer) -> bool {
         let Some(key) = self.directory.find_peer(from, &self.nodes) else {
             return false;
         };
-        self.nodes[key].session.heard(now);
-        true
+        let session = &mut self.nodes[key].session;
+        session.heard(now);
+        session.status() != Status::Connecting
     }
 
     fn count(&mut self, key: usize, packet: &Packet<'_>) {

@@ -85,6 +85,25 @@ fn one_exchange_at_a_time_in_order() {
     t.at(50).node(puback(A, 2, ACCEPTED)).asks([done(9)]);
 }
 
+/// [S 5.3.7]
+#[test]
+fn each_side_counts_its_own_message_ids() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"down"))
+        .sends([publish(A, Q1, 1, b"down")]);
+    t.node(publish(A, Q1, 1, b"up")).sends([]);
+    let request = t.request_id();
+    t.node(puback(A, 1, ACCEPTED)).sends([]).asks([done(7)]);
+    let acknowledged = UplinkStage::Acknowledged;
+    t.broker(message("a", Q1, 8, b"down again"))
+        .sends([publish(A, Q1, 2, b"down again")]);
+    t.broker(stage(request, acknowledged))
+        .sends([puback(A, 1, ACCEPTED)])
+        .asks([]);
+    t.node(puback(A, 2, ACCEPTED)).asks([done(8)]);
+}
+
 #[test]
 fn qos0_overtakes_only_other_topics() {
     let mut t = subscribed();

@@ -30,6 +30,44 @@ fn register_is_repeated_with_its_message_id() {
 }
 
 #[test]
+fn one_register_at_a_time() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q0, 0, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    t.broker(message("other", Q0, 0, b"2"))
+        .broker(message("a", Q1, 7, b"3"))
+        .nothing_more();
+    t.at(20).node(regack(TopicId(3), 1, ACCEPTED));
+    t.sends([
+        publish(Topic::Normal(TopicId(3)), Q0, 0, b"1"),
+        register(TopicId(4), 2, "other"),
+    ]);
+    t.at(30).node(regack(TopicId(4), 2, ACCEPTED));
+    t.sends([
+        publish(Topic::Normal(TopicId(4)), Q0, 0, b"2"),
+        publish(A, Q1, 3, b"3"),
+    ]);
+}
+
+#[test]
+fn a_node_silent_to_register_is_lost() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("new", Q1, 7, b"1"))
+        .sends([register(TopicId(3), 1, "new")]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + repeat * T_RETRY)
+            .sends([register(TopicId(3), 1, "new")]);
+    }
+    t.at(10 + (N_RETRY + 1) * T_RETRY).sends([PINGREQ]);
+    t.at(10 + (N_RETRY + 2) * T_RETRY)
+        .sends([])
+        .asks([Request::Abandon])
+        .is(Status::Lost);
+}
+
+#[test]
 fn a_rejected_register_refuses_the_topic_and_keeps_the_wildcard() {
     for code in [
         ReturnCode::InvalidTopicId,

@@ -5,6 +5,7 @@
 
 mod crowded;
 mod exchange;
+mod handshake;
 mod shadow;
 mod subscriptions;
 
@@ -18,6 +19,7 @@ use crate::broker::Mark;
 use crate::ledger::{Confirmed, Ledger, MessageId};
 use crate::violation::{Rule, Violation};
 use exchange::{Kind, Patience};
+use handshake::Handshake;
 use shadow::{Mode, Shadow};
 use subscriptions::Asked;
 
@@ -36,13 +38,6 @@ pub struct Observer {
     /// The last datagram was a PINGREQ in the name of a client that is not bound to this peer.
     roaming: Option<(Peer, String, Duration)>,
     violations: Vec<Violation>,
-}
-
-/// The CONNECT a peer sent last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Handshake {
-    client: String,
-    clean: bool,
 }
 
 impl Observer {
@@ -165,13 +160,16 @@ impl Observer {
     ) {
         self.now = now;
         if let Packet::Connect {
+            will,
             clean_session,
             client_id,
             ..
         } = *packet
         {
-            self.handshake(peer, client_id, clean_session);
+            self.handshake(peer, client_id, clean_session, will);
         }
+        let handshake = self.handshakes.get_mut(peer);
+        let repeats = handshake.is_some_and(|handshake| handshake.hear(packet));
         self.roaming = None;
         if let Packet::PingReq { client_id } = *packet
             && !client_id.is_empty()
@@ -188,6 +186,9 @@ impl Observer {
             return;
         };
         let patience = Patience::on(peer.link, &self.settings);
+        if !repeats && !matches!(packet, Packet::Connect { .. }) {
+            shadow.heard_since_connect = true;
+        }
         shadow.hear(now, packet, patience, ledger);
         if let Packet::Subscribe {
             msg_id,
@@ -211,11 +212,9 @@ impl Observer {
         }
     }
 
-    fn handshake(&mut self, peer: &Peer, client: &str, clean: bool) {
-        let handshake = Handshake {
-            client: client.to_owned(),
-            clean,
-        };
+    fn handshake(&mut self, peer: &Peer, client: &str, clean: bool, will: bool) {
+        let before = self.handshakes.remove(peer);
+        let handshake = Handshake::begin(client, clean, will, before);
         self.handshakes.insert(peer.clone(), handshake);
         if let Some(shadow) = self.shadows.get_mut(client) {
             shadow.prompt();
@@ -295,12 +294,7 @@ impl Observer {
                     | Packet::WillTopicReq
                     | Packet::WillMsgReq
             );
-            let refuses = self.handshakes.contains_key(peer)
-                && matches!(
-                    packet,
-                    Packet::PubAck { .. } | Packet::SubAck { .. } | Packet::UnsubAck { .. }
-                );
-            return (!needs_none && !refuses)
+            return (!needs_none)
                 .then(|| (Rule::Form, "sent to a peer without a session".to_owned()));
         };
         let patience = Patience::on(peer.link, &self.settings);
@@ -417,12 +411,13 @@ impl Observer {
     }
 
     fn connack(&mut self, peer: &Peer, code: ReturnCode) -> Option<(Rule, String)> {
-        let Some(hello) = self.handshakes.get(peer) else {
+        let Some(hello) = self.handshakes.get_mut(peer) else {
             return Some((Rule::Form, "nobody asked".to_owned()));
         };
         if !code.is_accepted() {
             return None;
         }
+        hello.end();
         let hello = hello.clone();
         let shadow = self
             .shadows

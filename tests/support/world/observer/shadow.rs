@@ -42,7 +42,7 @@ pub(super) struct Shadow {
     /// The gateway was restarted: it cannot know what it has sent of what the broker repeats.
     inherited: bool,
     connected_at: Duration,
-    heard_since_connect: bool,
+    pub(super) heard_since_connect: bool,
     wants: Wish,
     pub(super) left_at: Option<Duration>,
     /// Names whose messages the gateway may drop, and until when.
@@ -204,9 +204,6 @@ impl Shadow {
         patience: Patience,
         ledger: &mut Ledger,
     ) {
-        if !matches!(packet, Packet::Connect { .. }) {
-            self.heard_since_connect = true;
-        }
         if let Some(exchange) = &mut self.exchange {
             exchange.heard();
         }

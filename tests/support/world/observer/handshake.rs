@@ -1,0 +1,48 @@
+//! CONNECT and the answers that follow it, by peer [S 6.2].
+
+use mqtt_sn_gateway::wire::Packet;
+
+/// The CONNECT a peer sent last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handshake {
+    pub(super) client: String,
+    pub(super) clean: bool,
+    will: bool,
+    /// The message of the Will, or empty for the empty Will topic: what CONNACK answered.
+    last: Option<Vec<u8>>,
+    /// CONNACK has come.
+    done: bool,
+}
+
+impl Handshake {
+    /// Begins with a CONNECT. One that repeats the CONNECT before may be answered by CONNACK alone.
+    pub(super) fn begin(client: &str, clean: bool, will: bool, before: Option<Self>) -> Self {
+        Self {
+            client: client.to_owned(),
+            clean,
+            will,
+            last: before.and_then(|before| before.last),
+            done: false,
+        }
+    }
+
+    /// Takes what the peer says; returns whether it repeats the end of the handshake, so that CONNACK may
+    /// come again (I-28).
+    pub(super) fn hear(&mut self, packet: &Packet<'_>) -> bool {
+        let answer = match *packet {
+            Packet::WillMsg { message } => message,
+            Packet::WillTopic(None) => &[],
+            _ => return false,
+        };
+        if self.done {
+            return self.will && self.last.as_deref() == Some(answer);
+        }
+        self.last = Some(answer.to_vec());
+        false
+    }
+
+    /// CONNACK accepts the node.
+    pub(super) fn end(&mut self) {
+        self.done = true;
+    }
+}
