@@ -38,6 +38,18 @@ fn client_ids_have_1_to_64_octets_of_text() {
         t.node(A, connect(client_id, true))
             .sends([(A, NOT_SUPPORTED)]);
     }
+    // What is not text is no message.
+    t.raw(A, b"\x07\x04\x04\x01\x00\x3c\xff").sends([]);
+    assert_eq!(t.gateway.stats().drops[Drop::Malformed], 1);
+}
+
+#[test]
+fn the_longest_client_id_is_a_setting() {
+    let mut settings = settings();
+    settings.session.client_id_max = 3;
+    let mut t = Bench::with(settings);
+    t.connected(A, "abc", true);
+    t.node(B, connect("abcd", true)).sends([(B, NOT_SUPPORTED)]);
 }
 
 #[test]

@@ -88,9 +88,23 @@ fn a_gateway_without_broker_does_not_advertise() {
         session_present: false,
     };
     t.at(1_040_000).sends([(ALL, ADVERTISE)]);
-    // A short loss is not news, a long one is.
     t.broker = Broker::Down;
     t.at(1_100_000).cut(OWN).at(3_000_000).sends([]);
+}
+
+#[test]
+fn a_short_loss_of_the_broker_does_not_silence_the_gateway() {
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.advertise = Some(Duration::from_secs(60));
+    let advertise = Packet::Advertise {
+        gw_id: 1,
+        duration: 60,
+    };
+    let mut t = Bench::with(settings);
+    t.sends([(ALL, advertise)]);
+    t.broker = Broker::Down;
+    t.at(50_000).cut(OWN).at(60_000).sends([(ALL, advertise)]);
+    t.at(300_000).sends([]);
 }
 
 /// What gateway 2 says of itself, every minute.

@@ -145,6 +145,11 @@ fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
     t.at(660_000);
     assert_eq!(t.gateway.status("n"), Some(Status::Lost));
     assert_eq!(t.closed().last(), Some(&("n".to_owned(), Closed::Finished)));
+    let told = t.told();
+    assert!(
+        !told.contains(&("n".to_owned(), mqtt::Packet::Disconnect)),
+        "the broker takes that for a goodbye, and publishes no Will"
+    );
 }
 
 #[test]

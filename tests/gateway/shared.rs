@@ -1,5 +1,7 @@
 //! Nodes on shared connections: what of one another they notice, and what the broker hears of them.
 
+use std::collections::BTreeSet;
+
 use mqtt_sn_gateway::gateway::{Mode, Settings};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
@@ -148,6 +150,30 @@ fn a_node_is_acknowledged_after_the_broker_at_each_qos() {
     t.sends([(A, Packet::PubRec { msg_id })]);
     t.node(A, Packet::PubRel { msg_id });
     t.sends([(A, Packet::PubComp { msg_id })]);
+}
+
+/// Else the broker could have them in another order.
+#[test]
+fn all_that_a_node_publishes_goes_one_way() {
+    let mut settings = shared();
+    settings.upstream.shared.connections = 3;
+    let mut t = bench(settings);
+    let mut ways = BTreeSet::new();
+    for index in 0..20 {
+        let address = format!("10.0.0.9:{}", index + 1);
+        t.connected(&address, &format!("n{index}"), true);
+        for (msg_id, name) in (1..).zip([b"aa", b"bb", b"cc", b"dd"]) {
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+                t.node(&address, publish(Topic::Short(*name), qos, msg_id, b"x"));
+            }
+        }
+        let told = t.told();
+        assert_eq!(told.len(), 8);
+        let way = &told[0].0;
+        assert!(told.iter().all(|(conn, _)| conn == way), "{told:?}");
+        ways.insert(way.clone());
+    }
+    assert_eq!(ways.len(), 3, "nodes are spread over the connections");
 }
 
 #[test]
@@ -458,6 +484,43 @@ fn a_message_for_thousands_is_handed_out_in_turns() {
     );
     t.at(10_100);
     assert_eq!(first + t.heard_by().len(), nodes);
+}
+
+/// Two thousand copies of it would be 120 MB.
+#[test]
+fn a_message_that_waits_for_thousands_is_held_once() {
+    let nodes = 2_000;
+    let mut settings = shared();
+    settings.limits.queued_bytes = usize::MAX;
+    let mut t = bench(settings);
+    for index in 0..nodes {
+        let address = format!("10.1.{}.{}:1000", index / 200, index % 200);
+        t.node(&address, connect(&format!("n{index}"), true));
+        subscribe(&mut t, &address, "all", QoS::AtMostOnce);
+        if index == 0 {
+            t.broker(SUB, &[granted(rumqttc::QoS::AtMostOnce, OWN_ID)]);
+        }
+        t.node(&address, SLEEP);
+    }
+    t.at(10_000).discard_sent();
+    let before = memory();
+    let large = [7; 60_000];
+    let message = mqtt_publish("all", rumqttc::QoS::AtMostOnce, 0, &large);
+    t.broker(SUB, &[message]).at(11_000).sends([]);
+    assert!(t.gateway.queued_bytes() > nodes * large.len());
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 40_000_000, "{grown} octets more");
+}
+
+/// Octets of this process that are in memory.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: usize = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("pages");
+    pages * 4096
 }
 
 /// Every PUBACK that came in brought two thousand more copies before anything was sent: the link's queue

@@ -388,6 +388,13 @@ pub(crate) fn subscribe(msg_id: u16, qos: QoS, filter: Filter<'_>) -> Packet<'_>
     }
 }
 
+pub(crate) fn unsubscribe(msg_id: u16, filter: &str) -> Packet<'_> {
+    Packet::Unsubscribe {
+        msg_id: MsgId(msg_id),
+        filter: Filter::Name(filter),
+    }
+}
+
 pub(crate) fn suback(
     qos: QoS,
     topic_id: TopicId,
