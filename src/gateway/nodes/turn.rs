@@ -315,6 +315,7 @@ impl Node {
                 node_id,
                 keeping,
                 keeping_will,
+                carried: self.connection.is_none(),
                 journal: &mut self.journal,
                 stats: &mut core.stats,
                 rng: &mut core.rng,
