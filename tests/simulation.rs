@@ -10,9 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use mqtt_sn_gateway::links::framing::Framing;
+use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::wire::QoS;
 use mqtt_sn_world::{
-    Act, Attack, Attacker, Impairment, Mood, Plan, Report, Season, Transcript, World, drive,
-    run_seed, run_serial_seed, settings,
+    Act, Attack, Attacker, Impairment, Interest, Mood, Plan, Report, Season, Transcript, World,
+    drive, run_seed, run_serial_seed, settings,
 };
 
 const SEEDS: Range<u64> = 0..500;
@@ -167,9 +169,47 @@ fn a_flood_of_connects_ends_at_the_limit() {
     world
         .run_for(Duration::from_secs(60))
         .expect("no rule is broken");
+    assert_eq!(world.sessions(), 50, "the flood is at the limit");
     // The gateway has a connection of its own.
     assert!(world.broker.connections().len() <= 51);
     assert!(world.broker.knows("honest"), "the flood pushed a node out");
+}
+
+/// Handshakes that are never completed cost no node that is away what is kept for it.
+#[test]
+fn half_handshakes_leave_what_is_kept_alone() {
+    let mut settings = settings();
+    settings.limits.sessions = 10;
+    let mut world = World::new(settings, 1);
+    world.add_device(Plan::idle("honest"), Impairment::PERFECT);
+    let away: Vec<_> = (0..9).map(|number| format!("away{number}")).collect();
+    for name in &away {
+        let filter = Interest::Name(name.clone());
+        let plan = Plan {
+            clean: false,
+            keep_alive: 10,
+            interests: vec![(filter, QoS::AtLeastOnce)],
+            dies_at: Some(Duration::from_secs(20)),
+            ..Plan::idle(name)
+        };
+        world.add_device(plan, Impairment::PERFECT);
+    }
+    world
+        .run_for(Duration::from_secs(60))
+        .expect("no rule is broken");
+    let attacker = world.add_attacker(Attacker::new(Attack::HalfHandshake, None, 1));
+    world.schedule(
+        world.now(),
+        Act::Strike(attacker, Duration::from_millis(10)),
+    );
+    world
+        .run_for(Duration::from_secs(120))
+        .expect("no rule is broken");
+    assert_eq!(world.status("honest"), Some(Status::Active));
+    for name in &away {
+        assert_eq!(world.status(name), Some(Status::Lost), "{name}");
+    }
+    assert_eq!(world.sessions(), 10 + 9, "the flood has all it can have");
 }
 
 /// A broker that is gone for a while is found again by everybody.

@@ -182,6 +182,7 @@ fn request_text(request: &Request) -> String {
             format!("leaves msg {} with the broker: no room", delivery.packet_id)
         }
         Request::Recall => "fetches what was left with the broker".to_owned(),
+        Request::ChangeWill(_) => "changes its Will".to_owned(),
         Request::Disconnect => "DISCONNECT".to_owned(),
         Request::Abandon => "closes without DISCONNECT: the Will fires".to_owned(),
     }

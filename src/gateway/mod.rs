@@ -19,6 +19,7 @@ mod strangers;
 
 pub use admission::{Refused, RefusedReason};
 pub use load::Load;
+pub use nodes::NEWCOMERS_MAX;
 pub use observe::{
     Batch, BrokerView, Happening, Interest, LinkCounters, NodeSummary, NodeView, ObserverId, Scope,
     Trace, Way,

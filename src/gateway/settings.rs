@@ -178,7 +178,8 @@ pub struct SessionSettings {
 /// Bounds over all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions, connected or kept; beyond it CONNECT is answered with congestion.
+    /// Sessions, connected or kept. Beyond it a node the broker accepts takes the place of the session
+    /// that has been over for the longest time; where none is over, CONNECT is answered with congestion.
     pub sessions: usize,
     /// Octets of queued messages over all nodes; beyond it, one message for each that is awake (I-16).
     pub queued_bytes: usize,

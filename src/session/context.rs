@@ -28,6 +28,8 @@ pub struct Context<'a> {
     pub keeping: Keeping,
     /// Who keeps its Will from connection to connection [S 6.3].
     pub keeping_will: Keeping,
+    /// Whether the node is on shared connections, where the gateway publishes its Will.
+    pub carried: bool,
     /// What is remembered of the node.
     pub journal: &'a mut Journal,
     /// Counters.

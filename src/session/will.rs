@@ -212,7 +212,8 @@ impl Session {
         }
     }
 
-    /// MQTT 3.1.1 changes a Will only by a new connection, which must not cost the session (I-27).
+    /// MQTT 3.1.1 changes a Will only by a new connection, which must not cost the session (I-27). One
+    /// that the gateway publishes can change at any time.
     fn update_will(&mut self, wanted: Option<Arc<Will>>, update: WillUpdate, cx: &mut Context<'_>) {
         if self.will_update.is_some() {
             // The node repeats it; by then the present update is done.
@@ -226,10 +227,18 @@ impl Session {
             cx.note(Trouble::NotKept);
             return update.respond(ReturnCode::Congestion, cx);
         }
-        if self.connect.clean_session || self.established.is_none() {
+        let clean = self.connect.clean_session;
+        if self.established.is_none() || clean && !cx.carried {
             return update.respond(ReturnCode::NotSupported, cx);
         }
         self.put_will(wanted);
+        if clean {
+            if let Some(established) = &mut self.established {
+                established.will.clone_from(&self.will);
+            }
+            cx.requests.push(Request::ChangeWill(self.will.clone()));
+            return self.accept_will_update(update, cx);
+        }
         self.will_update = Some(PendingWill { update, held: None });
         let wanted = Established {
             clean_session: false,

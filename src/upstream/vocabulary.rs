@@ -63,6 +63,9 @@ pub enum Request {
     Postpone(Delivery),
     /// There is room again: reconnect, so that the broker repeats what was postponed.
     Recall,
+    /// The node has another Will, or none, and its connection goes on: asked only where the gateway
+    /// publishes Wills itself.
+    ChangeWill(Option<Arc<Will>>),
     /// The node left: MQTT DISCONNECT, no Will.
     Disconnect,
     /// The node is lost: close without DISCONNECT so that the broker publishes the Will.
@@ -276,7 +279,11 @@ impl Request {
             Self::Acknowledge(_) => Some("PUBACK"),
             Self::Complete(_) => Some("PUBCOMP"),
             Self::Disconnect => Some("DISCONNECT"),
-            Self::Discard(_) | Self::Postpone(_) | Self::Recall | Self::Abandon => None,
+            Self::Discard(_)
+            | Self::Postpone(_)
+            | Self::Recall
+            | Self::ChangeWill(_)
+            | Self::Abandon => None,
         }
     }
 }

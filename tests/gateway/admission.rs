@@ -1,9 +1,11 @@
 //! Who may connect [S 6.2; I-32, I-33; limits].
 
+use mqtt_sn_gateway::gateway::NEWCOMERS_MAX;
+use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
-use rumqttc::mqttbytes::v4 as mqtt;
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
+use rumqttc::mqttbytes::v4::{self as mqtt, ConnectReturnCode};
 
 use crate::support::*;
 
@@ -37,6 +39,18 @@ fn client_ids_have_1_to_64_octets_of_text() {
             .sends([(A, NOT_SUPPORTED)]);
     }
     assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
+    // What is not text is no message.
+    t.raw(A, b"\x07\x04\x04\x01\x00\x3c\xff").sends([]);
+    assert_eq!(t.gateway.stats().drops[Drop::Malformed], 1);
+}
+
+#[test]
+fn the_longest_client_id_is_a_setting() {
+    let mut settings = settings();
+    settings.session.client_id_max = 3;
+    let mut t = Bench::with(settings);
+    t.connected(A, "abc", true);
+    t.node(B, connect("abcd", true)).sends([(B, NOT_SUPPORTED)]);
 }
 
 /// A node called "+" subscribed to the topics of all others, and what it published made the broker cut
@@ -143,24 +157,147 @@ fn the_messages_of_all_nodes_have_one_bound() {
     assert_eq!(t.gateway.queued_bytes(), 11);
 }
 
+/// As many sessions as there may be, each kept for a node that is away; "n1" left first.
+fn full_of_kept(sessions: usize) -> Bench {
+    keeping(sessions, sessions)
+}
+
+fn keeping(kept: usize, limit: usize) -> Bench {
+    let mut settings = settings();
+    settings.limits.sessions = limit;
+    let mut t = Bench::with(settings);
+    for index in 1..=kept {
+        t.at(index as u64).connected(A, &format!("n{index}"), false);
+        t.registered(A, "topic");
+        t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    }
+    assert_eq!(t.gateway.sessions(), kept);
+    t
+}
+
+fn with_will(client_id: &str, clean_session: bool) -> Packet<'_> {
+    Packet::Connect {
+        will: true,
+        clean_session,
+        protocol_id: 1,
+        duration: 60,
+        client_id,
+    }
+}
+
 #[test]
 fn a_kept_session_makes_room_for_a_living_one() {
-    let mut settings = settings();
-    settings.limits.sessions = 2;
-    let mut t = Bench::with(settings);
-    for (address, client_id) in [(A, "a"), (B, "b")] {
-        t.connected(address, client_id, false);
-        t.registered(address, "topic");
-        t.node(address, DISCONNECT).sends([(address, DISCONNECT)]);
-    }
-    assert_eq!(t.gateway.sessions(), 2);
+    let mut t = full_of_kept(2);
     t.connected("10.0.0.9:1", "c", true);
     assert_eq!(
-        t.gateway.status("a"),
+        t.gateway.status("n1"),
         None,
         "the one that was over for longer is forgotten"
     );
-    assert!(t.gateway.status("b").is_some());
+    assert!(t.gateway.status("n2").is_some());
+    assert_eq!(t.gateway.sessions(), 2);
+}
+
+/// A flood of CONNECTs that are never completed had everything forgotten that was kept for nodes that
+/// were away.
+#[test]
+fn half_handshakes_push_nobody_out() {
+    for (kept, beyond) in [(2, 2), (100, NEWCOMERS_MAX)] {
+        let mut t = full_of_kept(kept);
+        let start = 1_000;
+        t.at(start);
+        for index in 1..=1_000 {
+            let address = format!("10.0.{}.9:{}", index / 200, index % 200 + 1);
+            let answer = match index <= beyond {
+                true => Packet::WillTopicReq,
+                false => CONGESTION,
+            };
+            t.node(&address, with_will(&format!("evil{index}"), index % 2 == 0))
+                .sends([(&address, answer)]);
+        }
+        assert_eq!(t.gateway.sessions(), kept + beyond);
+        // Who is known needs no place.
+        t.node(B, connect("n2", false)).sends([(B, CONNACK)]);
+        t.node(B, DISCONNECT).sends([(B, DISCONNECT)]);
+        t.at(start + 60_000).discard_sent();
+        assert_eq!(t.gateway.sessions(), kept);
+        for index in 1..=kept {
+            let status = t.gateway.status(&format!("n{index}"));
+            assert_eq!(status, Some(Status::Disconnected), "n{index}");
+        }
+        t.connected(B, "c", true);
+        assert_eq!(t.gateway.sessions(), kept);
+    }
+}
+
+#[test]
+fn who_is_not_accepted_pushes_nobody_out() {
+    for (broker, answer) in [
+        (
+            Broker::Refuses(ConnectReturnCode::NotAuthorized),
+            NOT_SUPPORTED,
+        ),
+        (Broker::Down, CONGESTION),
+    ] {
+        let mut t = full_of_kept(2);
+        t.broker = broker;
+        for port in 1..=10 {
+            let address = format!("10.0.0.9:{port}");
+            t.node(&address, connect("new", false));
+            t.at(port * 20_000).sends([(&address, answer)]);
+        }
+        assert_eq!(t.gateway.sessions(), 2);
+        assert!(t.gateway.status("n1").is_some() && t.gateway.status("n2").is_some());
+    }
+}
+
+/// The room kept sessions could make is not given away twice.
+#[test]
+fn newcomers_have_no_more_room_than_kept_sessions_can_make() {
+    let mut t = full_of_kept(2);
+    t.node(A, connect("n1", false)).sends([(A, CONNACK)]);
+    let address = |index: u8| format!("10.0.0.9:{index}");
+    t.node(&address(1), with_will("new1", true))
+        .sends([(&address(1), Packet::WillTopicReq)]);
+    t.node(&address(2), with_will("new2", true))
+        .sends([(&address(2), CONGESTION)]);
+    t.node(&address(1), Packet::WillTopic(None))
+        .sends([(&address(1), CONNACK)]);
+    assert_eq!((t.gateway.sessions(), t.gateway.status("n2")), (2, None));
+    t.node(&address(2), with_will("new2", true))
+        .sends([(&address(2), CONGESTION)]);
+}
+
+/// What is not accepted yet is no reason to forget somebody.
+#[test]
+fn a_handshake_under_way_takes_nobodys_place() {
+    let mut t = keeping(1, 2);
+    for (address, client_id) in [(A, "first"), (B, "second")] {
+        t.node(address, with_will(client_id, true))
+            .sends([(address, Packet::WillTopicReq)]);
+    }
+    assert_eq!(t.gateway.sessions(), 3);
+    t.node(B, Packet::WillTopic(None)).sends([(B, CONNACK)]);
+    assert!(t.gateway.status("n1").is_some());
+    t.node(A, Packet::WillTopic(None)).sends([(A, CONNACK)]);
+    assert_eq!((t.gateway.sessions(), t.gateway.status("n1")), (2, None));
+}
+
+/// A node that brought a Will and was refused had a session kept for a day.
+#[test]
+fn a_node_that_was_never_accepted_leaves_nothing_behind() {
+    let refused = Broker::Refuses(ConnectReturnCode::NotAuthorized);
+    let mut t = Bench::with_broker(settings(), refused);
+    t.node(A, with_will("n", false));
+    let topic = WillTopic {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "gone",
+    };
+    t.node(A, Packet::WillTopic(Some(topic))).discard_sent();
+    t.node(A, Packet::WillMsg { message: b"n" })
+        .sends([(A, NOT_SUPPORTED)]);
+    assert_eq!((t.gateway.sessions(), t.open_connections()), (0, 0));
 }
 
 #[test]
@@ -189,15 +326,8 @@ fn clean_sessions_leave_nothing_behind() {
 fn half_handshakes_are_forgotten() {
     let mut t = Bench::new();
     for port in 1..=100 {
-        let packet = Packet::Connect {
-            will: true,
-            clean_session: true,
-            protocol_id: 1,
-            duration: 60,
-            client_id: &format!("n{port}"),
-        };
         let address = format!("10.0.0.9:{port}");
-        t.node(&address, packet)
+        t.node(&address, with_will(&format!("n{port}"), true))
             .sends([(&address, Packet::WillTopicReq)]);
     }
     assert_eq!((t.gateway.sessions(), t.open_connections()), (100, 0));

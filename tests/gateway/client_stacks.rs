@@ -37,6 +37,27 @@ fn zephyr_is_told_a_topic_once_in_a_connection() {
         );
         t.sends([(A, publish(topic, QoS::AtMostOnce, 0, b"x"))]);
     }
+    let news = mqtt_publish("news", rumqttc::QoS::AtMostOnce, 0, b"x");
+    t.broker("zephyr", std::slice::from_ref(&news));
+    let (topic_id, msg_id) = (TopicId(3), MsgId(1));
+    let register = Packet::Register {
+        topic_id,
+        msg_id,
+        topic_name: "news",
+    };
+    t.sends([(A, register)]);
+    let code = ReturnCode::Accepted;
+    t.node(
+        A,
+        Packet::RegAck {
+            topic_id,
+            msg_id,
+            code,
+        },
+    );
+    t.broker("zephyr", &[news]);
+    let publish = publish(Topic::Normal(topic_id), QoS::AtMostOnce, 0, b"x");
+    t.sends([(A, publish), (A, publish)]);
 }
 
 /// RIOT's asymcute reads acknowledgements in the short form only, and writes the long form from 251

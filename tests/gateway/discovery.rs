@@ -31,25 +31,6 @@ fn the_asker_is_answered() {
 }
 
 #[test]
-fn a_gateway_calls_itself_by_its_configured_id() {
-    let mut settings = broadcasting(GwInfoTo::Both);
-    settings.gateway_id = 77;
-    let gwinfo = Packet::GwInfo {
-        gw_id: 77,
-        gw_addr: &[],
-    };
-    let advertise = Packet::Advertise {
-        gw_id: 77,
-        duration: 900,
-    };
-    Bench::with(settings).node(A, SEARCH).sends([
-        (ALL, advertise),
-        (A, gwinfo),
-        ("all on 0 radius 2", gwinfo),
-    ]);
-}
-
-#[test]
 fn gwinfo_goes_where_the_link_wants_it() {
     let all = "all on 0 radius 2";
     let mut t = Bench::with(broadcasting(GwInfoTo::Broadcast));
@@ -100,6 +81,25 @@ fn the_interval_fits_the_field() {
 }
 
 #[test]
+fn a_gateway_calls_itself_by_its_configured_id() {
+    let mut settings = broadcasting(GwInfoTo::Both);
+    settings.gateway_id = 77;
+    let gwinfo = Packet::GwInfo {
+        gw_id: 77,
+        gw_addr: &[],
+    };
+    let advertise = Packet::Advertise {
+        gw_id: 77,
+        duration: 900,
+    };
+    Bench::with(settings).node(A, SEARCH).sends([
+        (ALL, advertise),
+        (A, gwinfo),
+        ("all on 0 radius 2", gwinfo),
+    ]);
+}
+
+#[test]
 fn a_gateway_without_broker_does_not_advertise() {
     let mut t = Bench::with_broker(broadcasting(GwInfoTo::Unicast), Broker::Down);
     t.at(0).node(A, Packet::PingResp).at(1_000_000).sends([]);
@@ -107,12 +107,23 @@ fn a_gateway_without_broker_does_not_advertise() {
         session_present: false,
     };
     t.at(1_040_000).sends([(ALL, ADVERTISE)]);
-    // A short loss is not news, a long one is.
-    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
-    t.at(899_000).sends([(ALL, ADVERTISE)]);
     t.broker = Broker::Down;
-    t.cut(OWN).at(900_000).sends([(ALL, ADVERTISE)]);
-    t.at(6_000_000).sends([]);
+    t.at(1_100_000).cut(OWN).at(3_000_000).sends([]);
+}
+
+#[test]
+fn a_short_loss_of_the_broker_does_not_silence_the_gateway() {
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.advertise = Some(Duration::from_secs(60));
+    let advertise = Packet::Advertise {
+        gw_id: 1,
+        duration: 60,
+    };
+    let mut t = Bench::with(settings);
+    t.sends([(ALL, advertise)]);
+    t.broker = Broker::Down;
+    t.at(50_000).cut(OWN).at(60_000).sends([(ALL, advertise)]);
+    t.at(300_000).sends([]);
 }
 
 /// What gateway 2 says of itself, every minute.

@@ -1,7 +1,6 @@
 //! Nodes behind a forwarder [S 5.5; I-31].
 
 use mqtt_sn_gateway::gateway::Network;
-use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
 
 use crate::support::*;
@@ -20,7 +19,9 @@ fn wrapped(node_id: &[u8], inner: &[u8]) -> Vec<u8> {
 fn bench() -> Bench {
     let mut settings = settings();
     let base = "10.0.0.0".parse().expect("an address");
-    settings.links[0].forwarders = vec![Network::Ip { base, prefix: 24 }];
+    for link in &mut settings.links {
+        link.forwarders = vec![Network::Ip { base, prefix: 24 }];
+    }
     Bench::with(settings)
 }
 
@@ -66,13 +67,26 @@ fn an_empty_node_id_is_an_identity() {
 }
 
 #[test]
-fn the_same_node_id_behind_two_forwarders_is_two_nodes() {
+fn a_node_is_its_link_its_forwarder_and_its_node_id() {
     let mut t = bench();
-    t.raw(A, &wrapped(b"\x01", CONNECT_N))
-        .raw(B, &wrapped(b"\x01", CONNECT_M));
-    assert_eq!(t.gateway.sessions(), 2);
-    assert_eq!(t.gateway.status("n"), Some(Status::Active));
-    assert_eq!(t.gateway.status("m"), Some(Status::Active));
+    let nodes: [(u16, &str, &[u8], &str); 5] = [
+        (0, A, b"\x01", "n"),
+        (0, A, b"\x02", "other id"),
+        (0, A, b"\x01\x00", "longer id"),
+        (0, B, b"\x01", "other forwarder"),
+        (1, A, b"\x01", "other link"),
+    ];
+    for (link, forwarder, node_id, client_id) in nodes {
+        let connect = [b"\x04\x04\x01\x00\x3c", client_id.as_bytes()].concat();
+        let connect = [&[connect.len() as u8 + 1], &*connect].concat();
+        t.raw_on(link, forwarder, &wrapped(node_id, &connect));
+    }
+    for (link, forwarder, node_id, client_id) in nodes {
+        let publish = b"\x08\x0c\x02ab\x00\x00x";
+        t.raw_on(link, forwarder, &wrapped(node_id, publish));
+        let published = mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, b"x");
+        t.tells_broker([(client_id, published)]);
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod restart;
 mod shared;
 mod shared_outage;
 mod shared_qos2;
+mod shared_will;
 mod states;
 mod store_full;
 mod strangers;

@@ -117,6 +117,21 @@ fn ids_the_store_did_not_see_are_not_given_again() {
     assert_eq!(t.registered(A, "a").octets(), safe);
 }
 
+/// The limit may be a lower one than before.
+#[test]
+fn no_more_sessions_are_restored_than_there_may_be() {
+    let mut t = Bench::with(keeping());
+    for client_id in ["a", "b", "c"] {
+        t.connected(A, client_id, false);
+        t.registered(A, "topic");
+        t.node(A, DISCONNECT).sends([(A, DISCONNECT)]);
+    }
+    let mut fewer = keeping();
+    fewer.limits.sessions = 2;
+    let t = t.restarted(fewer);
+    assert_eq!(t.gateway.sessions(), 2);
+}
+
 #[test]
 fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
     let mut t = Bench::with(keeping());
@@ -145,6 +160,11 @@ fn a_sleeper_that_never_wakes_up_is_lost_with_its_will() {
     t.at(660_000);
     assert_eq!(t.gateway.status("n"), Some(Status::Lost));
     assert_eq!(t.closed().last(), Some(&("n".to_owned(), Closed::Finished)));
+    let told = t.told();
+    assert!(
+        !told.contains(&("n".to_owned(), mqtt::Packet::Disconnect)),
+        "the broker takes that for a goodbye, and publishes no Will"
+    );
 }
 
 #[test]

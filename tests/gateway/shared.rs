@@ -1,5 +1,7 @@
 //! Nodes on shared connections: what of one another they notice, and what the broker hears of them.
 
+use std::collections::BTreeSet;
+
 use mqtt_sn_gateway::gateway::{Mode, Settings};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 use rumqttc::mqttbytes::v4 as mqtt;
@@ -150,6 +152,30 @@ fn a_node_is_acknowledged_after_the_broker_at_each_qos() {
     t.sends([(A, Packet::PubComp { msg_id })]);
 }
 
+/// Else the broker could have them in another order.
+#[test]
+fn all_that_a_node_publishes_goes_one_way() {
+    let mut settings = shared();
+    settings.upstream.shared.connections = 3;
+    let mut t = bench(settings);
+    let mut ways = BTreeSet::new();
+    for index in 0..20 {
+        let address = format!("10.0.0.9:{}", index + 1);
+        t.connected(&address, &format!("n{index}"), true);
+        for (msg_id, name) in (1..).zip([b"aa", b"bb", b"cc", b"dd"]) {
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+                t.node(&address, publish(Topic::Short(*name), qos, msg_id, b"x"));
+            }
+        }
+        let told = t.told();
+        assert_eq!(told.len(), 8);
+        let way = &told[0].0;
+        assert!(told.iter().all(|(conn, _)| conn == way), "{told:?}");
+        ways.insert(way.clone());
+    }
+    assert_eq!(ways.len(), 3, "nodes are spread over the connections");
+}
+
 #[test]
 fn the_broker_is_acknowledged_after_the_last_node() {
     let mut t = bench(shared());
@@ -256,82 +282,6 @@ fn retained_messages_are_for_who_subscribed_last() {
         ],
     );
     assert_eq!(t.heard_by().keys().collect::<Vec<_>>(), [B]);
-}
-
-#[test]
-fn the_gateway_publishes_the_will_of_a_lost_node() {
-    let mut t = bench(shared());
-    let will = |client_id| Packet::Connect {
-        will: true,
-        clean_session: true,
-        protocol_id: 1,
-        duration: 60,
-        client_id,
-    };
-    let topic = WillTopic {
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        topic: "lwt",
-    };
-    for (address, client_id) in [(A, "one"), (B, "two")] {
-        t.node(address, will(client_id));
-        t.node(address, Packet::WillTopic(Some(topic)));
-        t.node(address, Packet::WillMsg { message: b"gone" });
-    }
-    t.node(B, DISCONNECT).tells_broker([]);
-    t.at(110_000);
-    t.discard_sent();
-    let mqtt::Packet::Publish(mut expected) =
-        mqtt_publish("lwt", rumqttc::QoS::AtLeastOnce, OWN_ID, b"gone")
-    else {
-        panic!("made above")
-    };
-    expected.retain = true;
-    let told = t.told();
-    let told: Vec<_> = told
-        .iter()
-        .filter(|(_, packet)| *packet != mqtt::Packet::PingReq)
-        .collect();
-    assert_eq!(told, [&(PUB.to_owned(), mqtt::Packet::Publish(expected))]);
-}
-
-#[test]
-fn the_gateway_has_a_will_of_its_own() {
-    let mut settings = shared();
-    settings.upstream.shared.status_topic = Some("gw/status".into());
-    let mut t = Bench::with(settings);
-    t.at(2_000);
-    let connects = t.connects();
-    let publishing: Vec<_> = connects
-        .iter()
-        .filter(|connect| connect.client_id == PUB)
-        .collect();
-    let will = publishing
-        .last()
-        .and_then(|connect| connect.last_will.clone());
-    let will = will.expect("a Will");
-    assert_eq!(
-        (&*will.topic, &will.message[..], will.retain),
-        ("gw/status", &b"offline"[..], true)
-    );
-    assert!(
-        connects
-            .iter()
-            .filter(|connect| connect.client_id != PUB)
-            .all(|connect| connect.last_will.is_none())
-    );
-    let states = |told: Vec<(String, mqtt::Packet)>| -> Vec<Vec<u8>> {
-        let publishes = told.into_iter().filter_map(|(_, packet)| {
-            let mqtt::Packet::Publish(publish) = packet else {
-                return None;
-            };
-            Some(publish.payload.to_vec())
-        });
-        publishes.collect()
-    };
-    assert_eq!(states(t.told()), [b"online"]);
-    t.shut_down();
-    assert_eq!(states(t.told()), [b"offline"]);
 }
 
 #[test]
@@ -458,6 +408,43 @@ fn a_message_for_thousands_is_handed_out_in_turns() {
     );
     t.at(10_100);
     assert_eq!(first + t.heard_by().len(), nodes);
+}
+
+/// Two thousand copies of it would be 120 MB.
+#[test]
+fn a_message_that_waits_for_thousands_is_held_once() {
+    let nodes = 2_000;
+    let mut settings = shared();
+    settings.limits.queued_bytes = usize::MAX;
+    let mut t = bench(settings);
+    for index in 0..nodes {
+        let address = format!("10.1.{}.{}:1000", index / 200, index % 200);
+        t.node(&address, connect(&format!("n{index}"), true));
+        subscribe(&mut t, &address, "all", QoS::AtMostOnce);
+        if index == 0 {
+            t.broker(SUB, &[granted(rumqttc::QoS::AtMostOnce, OWN_ID)]);
+        }
+        t.node(&address, SLEEP);
+    }
+    t.at(10_000).discard_sent();
+    let before = memory();
+    let large = [7; 60_000];
+    let message = mqtt_publish("all", rumqttc::QoS::AtMostOnce, 0, &large);
+    t.broker(SUB, &[message]).at(11_000).sends([]);
+    assert!(t.gateway.queued_bytes() > nodes * large.len());
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 40_000_000, "{grown} octets more");
+}
+
+/// Octets of this process that are in memory.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: usize = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("pages");
+    pages * 4096
 }
 
 /// Every PUBACK that came in brought two thousand more copies before anything was sent: the link's queue

@@ -164,6 +164,9 @@ fn what_is_larger_than_the_link_allows_is_dropped() {
     t.node(A, publish(short, QoS::AtMostOnce, 0, &[0; 14]))
         .tells_broker([]);
     assert_eq!(t.gateway.stats().drops[Drop::Oversize], 1);
+    let fits = mqtt_publish("ab", rumqttc::QoS::AtMostOnce, 0, &[0; 13]);
+    t.node(A, publish(short, QoS::AtMostOnce, 0, &[0; 13]))
+        .tells_broker([("n", fits)]);
 }
 
 #[test]

@@ -267,7 +267,7 @@ impl Bench {
         self.raw_on(0, address, bytes)
     }
 
-    fn raw_on(&mut self, link: u16, address: &str, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn raw_on(&mut self, link: u16, address: &str, bytes: &[u8]) -> &mut Self {
         let from = peer(link, address);
         let input = Input::Datagram {
             from,

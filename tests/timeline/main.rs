@@ -7,6 +7,7 @@ mod downlink;
 mod keep_alive;
 mod sleep;
 mod sleep_congestion;
+mod sleep_connect;
 mod subscribe;
 mod support;
 mod topics;

@@ -1,9 +1,9 @@
-//! Sleeping nodes [S 6.14; I-01, I-05, I-15, I-16, I-17, I-18, I-19, I-36].
+//! Sleeping nodes [S 6.14; I-05, I-15, I-16, I-17, I-18, I-19, I-36].
 
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::upstream::{Event, Request, UplinkStage};
-use mqtt_sn_gateway::wire::{Filter, Packet, QoS, ReturnCode, Topic, TopicId};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
 
@@ -258,26 +258,6 @@ fn a_release_nobody_completes_does_not_cost_the_next_message() {
     t.at(200_000).node(WAKE).sends([publish(a, Q1, 1, b"2")]);
 }
 
-/// A SUBSCRIBE of a sleeper was forgotten when the node connected to wake up: no SUBACK, and an id
-/// that stayed unusable with all messages behind it.
-#[test]
-fn a_subscribe_under_way_survives_the_connect_that_ends_the_sleep() {
-    let (mut t, _) = asleep();
-    t.at(2_000).node(subscribe(5, Q1, Filter::Name("b")));
-    let request = t.request_id();
-    t.at(2_100)
-        .connects(content(false, false, 600))
-        .sends([CONNACK]);
-    t.at(2_200).broker(Event::Subscribed {
-        id: request,
-        granted: Some(Q1),
-    });
-    let b = TopicId(asleep().1.octets().0 + 1);
-    t.sends([suback(Q1, b, 5, ACCEPTED)]);
-    t.broker(message("b", Q1, 7, b"1"))
-        .sends([publish(Topic::Normal(b), Q1, 1, b"1")]);
-}
-
 #[test]
 fn a_register_silent_in_the_flush_is_repeated_at_the_next_wake_up() {
     let (mut t, a) = asleep();
@@ -451,29 +431,50 @@ fn what_a_sleeper_sends_is_processed_without_waking_it() {
     });
     t.sends([suback(Q0, TopicId(2), 5, ACCEPTED)])
         .is(Status::Asleep);
+    t.at(3_300).node(unsubscribe(6, "a")).sends([]);
+    let id = t.request_id();
+    t.broker(Event::Unsubscribed { id })
+        .sends([Packet::UnsubAck { msg_id: MsgId(6) }]);
+    t.at(3_400).node(register(TopicId::NONE, 7, "new"));
+    let new = TopicId(a.octets().0 + 1);
+    t.sends([regack(new, 7, ACCEPTED)]);
+    let code = ReturnCode::Accepted;
+    t.at(3_500).node(Packet::WillTopicUpd(None));
+    t.sends([Packet::WillTopicResp { code }])
+        .is(Status::Asleep)
+        .due(3_500 + 660_000);
+    // The message still waits for the wake-up.
+    t.at(4_000).node(WAKE).sends([publish(a, Q1, 1, b"1")]);
+    t.node(puback(a, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([Packet::PingResp]);
 }
 
 #[test]
 fn strict_sleep_refuses_it() {
     let (mut t, a) = asleep();
     t.settings.strict_sleep = true;
-    t.at(3_000)
-        .node(publish(a, Q1, 1, b"x"))
-        .sends([DISCONNECT])
-        .asks([])
-        .is(Status::Asleep);
-    t.node(WAKE).sends([Packet::PingResp]);
-    // An awake node may answer, and no more.
-    t.broker(message("a", Q1, 7, b"1")).nothing_more();
-    t.at(4_000).node(WAKE).sends([publish(a, Q1, 1, b"1")]);
-    let requests = [
-        register(TopicId::NONE, 2, "b"),
+    t.at(2_000).broker(message("a", Q1, 7, b"1"));
+    let refused = [
         publish(a, Q0, 0, b"x"),
-        pubrel(3),
+        publish(a, Q1, 1, b"x"),
+        publish(a, Q2, 2, b"x"),
+        register(TopicId::NONE, 3, "new"),
         subscribe(4, Q0, Filter::Name("b")),
+        unsubscribe(5, "a"),
         Packet::WillTopicUpd(None),
+        Packet::WillMsgUpd { message: b"x" },
     ];
-    for request in requests {
+    for (second, packet) in (3..).zip(refused) {
+        t.at(second * 1_000)
+            .node(packet)
+            .sends([DISCONNECT])
+            .asks([])
+            .is(Status::Asleep);
+    }
+    t.at(20_000).node(WAKE).sends([publish(a, Q1, 1, b"1")]);
+    // An awake node may answer, and no more.
+    for request in [pubrel(3), subscribe(4, Q0, Filter::Name("b"))] {
         t.node(request)
             .sends([DISCONNECT])
             .asks([])
@@ -488,57 +489,6 @@ fn strict_sleep_refuses_it() {
 }
 
 #[test]
-fn connect_of_a_persistent_sleeper_resumes_at_once() {
-    let (mut t, a) = asleep();
-    t.at(2_000).broker(message("a", Q1, 7, b"1"));
-    t.at(3_000).connects(content(false, false, 30)).asks([]);
-    t.sends([CONNACK, publish(a, Q1, 1, b"1")])
-        .is(Status::Active);
-    t.node(puback(a, 1, ACCEPTED)).asks([done(7)]).sends([]);
-    // The new keep-alive is in force.
-    t.due(3_000 + 45_000);
-}
-
-#[test]
-fn clean_connect_of_a_sleeper_is_a_new_session() {
-    let (mut t, _) = asleep();
-    t.at(2_000).broker(message("a", Q1, 7, b"1"));
-    t.at(3_000)
-        .connects(content(false, true, 60))
-        .asks([connect_request(true)])
-        .sends([]);
-    assert_eq!(t.session.queued(), 0);
-    // What the old connection still brings is not for the new session.
-    t.broker(message("a", Q1, 8, b"2")).nothing_more();
-    t.broker(accepted()).sends([CONNACK]).asks([]);
-}
-
-#[test]
-fn connect_of_a_sleeper_can_be_taken_as_a_wake_up_only() {
-    let (mut t, a) = asleep();
-    t.settings.honour_sleep_connect = false;
-    t.at(2_000).broker(message("a", Q1, 7, b"1"));
-    t.at(3_000).connects(content(false, true, 60)).asks([]);
-    t.sends([CONNACK, publish(a, Q1, 1, b"1")])
-        .is(Status::Active);
-    t.node(puback(a, 1, ACCEPTED)).asks([done(7)]);
-}
-
-#[test]
-fn connect_with_a_new_will_keeps_what_waits() {
-    let (mut t, a) = asleep();
-    t.at(2_000).broker(message("a", Q1, 7, b"1"));
-    t.at(3_000)
-        .connects(content(true, false, 60))
-        .sends([Packet::WillTopicReq])
-        .asks([]);
-    t.node(Packet::WillTopic(None))
-        .asks([])
-        .sends([CONNACK, publish(a, Q1, 1, b"1")]);
-    t.node(puback(a, 1, ACCEPTED)).asks([done(7)]);
-}
-
-#[test]
 fn a_sleeper_learns_of_a_lost_broker_at_its_next_word() {
     let (mut t, _) = asleep();
     t.at(2_000)
@@ -550,15 +500,4 @@ fn a_sleeper_learns_of_a_lost_broker_at_its_next_word() {
         .sends([DISCONNECT])
         .asks([Request::Abandon])
         .is(Status::Disconnected);
-}
-
-#[test]
-fn a_sleeper_without_broker_may_connect() {
-    let (mut t, _) = asleep();
-    t.at(2_000).broker(Event::Closed).nothing_more();
-    t.at(3_000)
-        .connects(content(false, false, 600))
-        .asks([connect_request(false)])
-        .sends([]);
-    t.broker(resumed()).sends([CONNACK]);
 }

@@ -247,6 +247,12 @@ fn message_id_zero_is_processed_and_echoed() {
     let id = t.request_id();
     t.broker(granted(id, QoS::AtMostOnce));
     t.sends([suback(QoS::AtMostOnce, TopicId(1), 0, ACCEPTED)]);
+    t.node(unsubscribe(0, "a"));
+    let id = t.request_id();
+    t.broker(Event::Unsubscribed { id });
+    t.sends([Packet::UnsubAck {
+        msg_id: MsgId::NONE,
+    }]);
 }
 
 /// Its answer would match the first SUBSCRIBE of the rebooted node by chance.

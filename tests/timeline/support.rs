@@ -31,6 +31,7 @@ pub(crate) struct Timeline {
     pub(crate) journal: Journal,
     pub(crate) node_id: Option<Vec<u8>>,
     pub(crate) keeping_will: Keeping,
+    pub(crate) carried: bool,
     epoch: Moment,
     now: Moment,
     rng: fastrand::Rng,
@@ -56,6 +57,7 @@ impl Timeline {
             journal: Journal::default(),
             node_id: None,
             keeping_will: Keeping::Elsewhere,
+            carried: false,
             epoch,
             now: epoch,
             rng: fastrand::Rng::with_seed(1),
@@ -264,6 +266,7 @@ impl Timeline {
             node_id: self.node_id.as_deref(),
             keeping: Keeping::Elsewhere,
             keeping_will: self.keeping_will,
+            carried: self.carried,
             journal: &mut self.journal,
             stats: &mut self.stats,
             rng: &mut self.rng,
@@ -389,6 +392,13 @@ pub(crate) fn subscribe(msg_id: u16, qos: QoS, filter: Filter<'_>) -> Packet<'_>
         qos,
         msg_id: MsgId(msg_id),
         filter,
+    }
+}
+
+pub(crate) fn unsubscribe(msg_id: u16, filter: &str) -> Packet<'_> {
+    Packet::Unsubscribe {
+        msg_id: MsgId(msg_id),
+        filter: Filter::Name(filter),
     }
 }
 

@@ -1,5 +1,6 @@
 //! REGISTER from the node, and which ids the gateway uses [S 6.5; I-08, I-10, I-38, I-41].
 
+use mqtt_sn_gateway::upstream::RequestId;
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
@@ -46,17 +47,47 @@ fn a_full_table_is_not_supported() {
     t.at(1).registered("a");
     t.node(register(TopicId::NONE, 7, "b"));
     t.sends([regack(TopicId::NONE, 7, ReturnCode::NotSupported)]);
+    t.node(subscribe(8, QoS::AtMostOnce, Filter::Name("b")));
+    t.sends([suback(
+        QoS::AtMostOnce,
+        TopicId::NONE,
+        8,
+        ReturnCode::NotSupported,
+    )])
+    .asks([]);
     assert_eq!(t.registered("a"), TopicId(1));
+    // A filter needs no id, but what comes by it does.
+    t.subscribed("#");
+    t.broker(message("b", QoS::AtLeastOnce, 7, b"x"))
+        .sends([])
+        .asks([discarded(7)]);
 }
 
 #[test]
 fn a_two_octet_name_may_be_registered() {
     let mut t = Timeline::connected();
     let id = t.at(1).registered("ab");
+    assert_eq!(id, TopicId(1));
     t.node(publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x"));
-    let request = t.request_id();
+    t.asks([publish_request(RequestId(1), "ab", QoS::AtMostOnce, b"x")]);
     t.node(publish(Topic::Short(*b"ab"), QoS::AtMostOnce, 0, b"x"));
-    assert_ne!(t.request_id(), request);
+    t.asks([publish_request(RequestId(2), "ab", QoS::AtMostOnce, b"x")]);
+}
+
+/// A peer that mixes the kinds up hits the right topic or none.
+#[test]
+fn a_number_is_known_in_one_kind_only() {
+    let mut t = Timeline::connected();
+    assert_eq!(t.at(1).registered("a"), TopicId(1));
+    for topic in [
+        Topic::Predefined(TopicId(1)),
+        Topic::Normal(TopicId(2)),
+        Topic::Normal(TopicId(0x6162)),
+    ] {
+        t.node(publish(topic, QoS::AtLeastOnce, 3, b"x"));
+        t.sends([puback(topic, 3, ReturnCode::InvalidTopicId)])
+            .asks([]);
+    }
 }
 
 #[test]
@@ -97,6 +128,38 @@ fn the_way_of_subscribing_decides_the_way_of_delivering() {
     )]);
     t.broker(message("zz", QoS::AtMostOnce, 0, b"y"));
     t.sends([publish(Topic::Short(*b"zz"), QoS::AtMostOnce, 0, b"y")]);
+}
+
+/// Also when the node has used the topic under its other ids.
+#[test]
+fn a_subscription_by_name_brings_normal_ids() {
+    let mut t = Timeline::connected();
+    for (topic, name) in [
+        (Topic::Predefined(TopicId(2)), "predef/two"),
+        (Topic::Short(*b"zz"), "zz"),
+    ] {
+        t.at(1).node(publish(topic, QoS::AtMostOnce, 0, b"up"));
+        t.request_id();
+        let id = t.subscribed(name);
+        t.broker(message(name, QoS::AtMostOnce, 0, b"x"));
+        t.sends([publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x")]);
+    }
+}
+
+#[test]
+fn a_wildcard_brings_the_normal_id_before_others() {
+    let mut t = Timeline::connected();
+    t.at(1).subscribed("#");
+    for (topic, name) in [
+        (Topic::Predefined(TopicId(2)), "predef/two"),
+        (Topic::Short(*b"zz"), "zz"),
+    ] {
+        t.node(publish(topic, QoS::AtMostOnce, 0, b"up"));
+        t.request_id();
+        let id = t.registered(name);
+        t.broker(message(name, QoS::AtMostOnce, 0, b"x"));
+        t.sends([publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x")]);
+    }
 }
 
 /// The node never heard of the pre-defined id: it is told a normal one (I-10).

@@ -303,6 +303,17 @@ fn qos1_without_a_message_id_is_not_supported() {
 }
 
 #[test]
+fn the_message_id_of_qos0_is_ignored() {
+    let (mut t, topic) = with_topic();
+    for _ in 0..2 {
+        t.at(2)
+            .node(publish(topic, QoS::AtMostOnce, 7, b"x"))
+            .sends([]);
+        t.request_id();
+    }
+}
+
+#[test]
 fn more_than_a_window_is_congestion() {
     let (mut t, topic) = with_topic();
     let under_way = [1, 2, 3, 4, 5, 6, 7, 8].map(|msg_id| {

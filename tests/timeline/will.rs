@@ -439,6 +439,24 @@ fn updates_of_a_clean_session_are_not_supported() {
     }]);
 }
 
+/// The gateway publishes the Will itself there, and need not reconnect.
+#[test]
+fn updates_of_a_clean_session_on_shared_connections_are_accepted() {
+    let mut t = with_will(true);
+    t.carried = true;
+    t.at(100).node(Packet::WillMsgUpd { message: b"bye" });
+    let bye = Arc::new(will("lwt", b"bye"));
+    t.asks([Request::ChangeWill(Some(bye))])
+        .sends([Packet::WillMsgResp {
+            code: ReturnCode::Accepted,
+        }]);
+    t.at(200).node(Packet::WillTopicUpd(None));
+    t.asks([Request::ChangeWill(None)])
+        .sends([Packet::WillTopicResp {
+            code: ReturnCode::Accepted,
+        }]);
+}
+
 #[test]
 fn an_update_that_changes_nothing_is_accepted() {
     let mut t = with_will(true);

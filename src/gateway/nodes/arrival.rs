@@ -46,7 +46,7 @@ impl Nodes {
                 return core.reject(from, route, ReturnCode::NotSupported);
             }
             Some(key) => key,
-            None => match self.create(now, client_id, from.link, core) {
+            None => match self.admit(now, client_id, from.link, core) {
                 Some(key) => key,
                 None => {
                     core.refused(now, client_id, &from, RefusedReason::Full);

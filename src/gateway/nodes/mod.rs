@@ -29,6 +29,12 @@ use crate::upstream::mqtt::Connection;
 use crate::upstream::outbox::Outbox;
 use crate::upstream::shared::Shared;
 
+/// Nodes in the handshake of their first CONNECT that there may be beyond [`Limits::sessions`], each
+/// instead of a session that is over but kept.
+///
+/// [`Limits::sessions`]: super::Limits::sessions
+pub const NEWCOMERS_MAX: usize = 64;
+
 /// All nodes.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
@@ -39,6 +45,8 @@ pub(super) struct Nodes {
     wakeups: BinaryHeap<Reverse<(Moment, usize)>>,
     /// Sessions that are over but kept, by the time they ended.
     kept: BTreeSet<(Moment, usize)>,
+    /// How many nodes have never been accepted.
+    newcomers: usize,
     /// Carries the nodes that have no connection of their own.
     shared: Shared,
     /// Takes what nodes publish into the store, if it is to go there.
@@ -69,6 +77,8 @@ pub(super) struct Node {
     pub(super) stored: Kept,
     /// The entry it has among the kept ones.
     kept_since: Option<Moment>,
+    /// Its first CONNECT is not accepted yet.
+    is_newcomer: bool,
 }
 
 impl Nodes {
@@ -149,9 +159,11 @@ impl Nodes {
     /// Enters a session of before a restart.
     pub(super) fn restore_session(&mut self, now: Moment, session: Session, core: &mut Core) {
         let client_id = session.client_id().clone();
-        let Some(key) = self.create(now, &client_id, LinkId(0), core) else {
+        let full = self.nodes.len() >= core.settings.limits.sessions;
+        if full && !self.evict_oldest_kept(now, core) {
             return;
-        };
+        }
+        let key = self.create(now, &client_id, LinkId(0), core);
         let node = &mut self.nodes[key];
         node.stored = Kept::restored(&session);
         node.session = session;
@@ -162,17 +174,26 @@ impl Nodes {
         self.with_session(now, key, core, Session::resume);
     }
 
-    fn create(
+    /// Makes a session for a node that connects for the first time, if there is room for one more or
+    /// a kept session could make it.
+    fn admit(
         &mut self,
         now: Moment,
         client_id: &str,
         link: LinkId,
         core: &mut Core,
     ) -> Option<usize> {
-        let full = self.nodes.len() >= core.settings.limits.sessions;
-        if full && !self.evict_oldest_kept(now, core) {
+        let beyond = self.kept.len().min(NEWCOMERS_MAX);
+        if self.nodes.len() >= core.settings.limits.sessions.saturating_add(beyond) {
             return None;
         }
+        let key = self.create(now, client_id, link, core);
+        self.nodes[key].is_newcomer = true;
+        self.newcomers += 1;
+        Some(key)
+    }
+
+    fn create(&mut self, now: Moment, client_id: &str, link: LinkId, core: &Core) -> usize {
         let mode = core.settings.upstream.mode_of(client_id);
         let entry = self.nodes.vacant_entry();
         let key = entry.key();
@@ -191,15 +212,27 @@ impl Nodes {
             wakes_at: None,
             kept_since: None,
             stored: Kept::default(),
+            is_newcomer: false,
         }));
         self.directory.insert_client(key, client_id, &self.nodes);
-        Some(key)
+        key
+    }
+
+    /// Takes a newcomer that was accepted for one of the nodes there may be.
+    fn settle_in(&mut self, now: Moment, key: usize, core: &mut Core) {
+        self.nodes[key].is_newcomer = false;
+        self.newcomers -= 1;
+        if self.nodes.len() - self.newcomers > core.settings.limits.sessions {
+            self.evict_oldest_kept(now, core);
+        }
     }
 
     /// Makes room by forgetting the session that has been over for the longest time.
     fn evict_oldest_kept(&mut self, now: Moment, core: &mut Core) -> bool {
         let oldest = self.kept.first().copied();
         if let Some((_, key)) = oldest {
+            let node = self.nodes[key].client_id();
+            tracing::info!(node, "forgotten: limits.clients is reached");
             self.remove(now, key, core);
         }
         oldest.is_some()
@@ -207,6 +240,9 @@ impl Nodes {
 
     fn remove(&mut self, now: Moment, key: usize, core: &mut Core) {
         let mut node = self.nodes.remove(key);
+        if node.is_newcomer {
+            self.newcomers -= 1;
+        }
         if node.connection.is_none() {
             let forgotten = NodeKey(key as u32);
             self.with_shared(now, core, |shared, cx| shared.forget(forgotten, cx));

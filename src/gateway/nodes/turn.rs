@@ -10,7 +10,7 @@ use super::super::observe::{Happening, Interest, Said};
 use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::moment::Moment;
-use crate::session::{Context, Direction, Journal, Keeping, Session, TROUBLES, Trouble};
+use crate::session::{Context, Direction, Journal, Keeping, Session, Status, TROUBLES, Trouble};
 use crate::topics::Registry;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
@@ -213,10 +213,17 @@ impl Nodes {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        if node.session.is_finished(now, &core.settings.session) {
+        let was_refused = node.is_newcomer && node.session.is_over();
+        if was_refused || node.session.is_finished(now, &core.settings.session) {
             self.remove(now, key, core);
             return;
         }
+        if node.is_newcomer && node.session.status() != Status::Connecting {
+            self.settle_in(now, key, core);
+        }
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
         if node.session.is_over() {
             if let Some((peer, _)) = node.binding.take() {
                 self.directory.remove_peer(key, &peer);
@@ -308,6 +315,7 @@ impl Node {
                 node_id,
                 keeping,
                 keeping_will,
+                carried: self.connection.is_none(),
                 journal: &mut self.journal,
                 stats: &mut core.stats,
                 rng: &mut core.rng,

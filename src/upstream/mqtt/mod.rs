@@ -260,6 +260,12 @@ impl Connection {
             }
             Request::Postpone(delivery) => self.incoming.postpone(delivery),
             Request::Recall => self.recall(cx),
+            // MQTT 3.1.1 has no way to say so; the next connection has it.
+            Request::ChangeWill(will) => {
+                if let Some(options) = &mut self.options {
+                    options.will = will;
+                }
+            }
             Request::Disconnect => {
                 self.incoming.let_go();
                 // Also before CONNACK: the broker may have the Will already.

@@ -171,6 +171,7 @@ impl Outbox {
             | Request::Discard(_)
             | Request::Postpone(_)
             | Request::Recall
+            | Request::ChangeWill(_)
             | Request::Disconnect
             | Request::Abandon => false,
         }
@@ -218,6 +219,7 @@ impl Outbox {
             | Request::Discard(_)
             | Request::Postpone(_)
             | Request::Recall
+            | Request::ChangeWill(_)
             | Request::Disconnect
             | Request::Abandon => Some(request),
         }

@@ -117,6 +117,7 @@ impl Shared {
             Request::Discard(delivery) => self.discarded(node, delivery, cx),
             Request::Postpone(delivery) => self.postponed(node, delivery),
             Request::Recall => self.recalled(node),
+            Request::ChangeWill(will) => self.change_will(node, will),
             Request::Disconnect => self.leave(node, cx),
             Request::Abandon => {
                 self.fire_will(node, cx);

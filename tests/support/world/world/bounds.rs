@@ -1,5 +1,6 @@
 //! Memory stays within its bounds: looked at after every input of the gateway.
 
+use mqtt_sn_gateway::gateway::NEWCOMERS_MAX;
 use mqtt_sn_gateway::stats::Drop;
 
 use super::World;
@@ -63,7 +64,10 @@ impl World {
             ));
         }
         within("queued octets", "all", queued, limits.queued_bytes)
-            .or_else(|| within("sessions", "all", self.gateway.sessions(), limits.sessions))
+            .or_else(|| {
+                let most = limits.sessions + NEWCOMERS_MAX;
+                within("sessions", "all", self.gateway.sessions(), most)
+            })
             .or_else(|| {
                 let most = 4 * self.most_sessions + 65;
                 within("wake-ups", "all", self.gateway.wakeups(), most)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use mqtt_sn_gateway::gateway::{Gateway, Input, LinkId, Mode, Peer, Route, Settings};
+use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
@@ -254,6 +255,16 @@ impl World {
     /// Returns a device.
     pub fn device(&self, index: usize) -> &Device {
         &self.devices[index].device
+    }
+
+    /// Returns what a client is to the gateway; `None` if it does not know it.
+    pub fn status(&self, client_id: &str) -> Option<Status> {
+        self.gateway.status(client_id)
+    }
+
+    /// Returns how many sessions the gateway has, kept ones included.
+    pub fn sessions(&self) -> usize {
+        self.gateway.sessions()
     }
 
     /// Has a device publish.
