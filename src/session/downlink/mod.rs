@@ -246,11 +246,11 @@ impl Session {
                 false => queue.push(inbound, again, cx.now, cx.settings, cx.budget),
             };
             if pushed == Err(NoRoom) {
-                cx.stats.drops[Drop::Backlog] += 1;
-                note_drop(Drop::Backlog, &topic, octets, cx);
                 let Some(delivery) = delivery else { return };
                 // A clean session has nothing at the broker to come back for.
                 if self.connect.clean_session {
+                    cx.stats.drops[Drop::Backlog] += 1;
+                    note_drop(Drop::Backlog, &topic, octets, cx);
                     cx.requests.push(Request::Discard(delivery));
                 } else {
                     self.downlink.postponed = true;
