@@ -206,8 +206,10 @@ impl Session {
 
     /// Whether the connection is over and nothing of it is worth keeping any longer.
     pub fn is_finished(&self, now: Moment, settings: &SessionSettings) -> bool {
-        let is_blank =
-            || self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
+        let is_blank = || {
+            let knows_nothing = self.subscriptions.is_empty() && self.registry.is_empty();
+            knows_nothing && self.will.is_none() && !self.uplink.holds_qos2()
+        };
         let has_expired = || self.supervised_from + settings.keep_disconnected <= now;
         self.is_over() && (self.connect.clean_session || is_blank() || has_expired())
     }

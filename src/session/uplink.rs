@@ -77,6 +77,12 @@ impl Uplink {
         self.exchanges.len()
     }
 
+    /// Whether a message of QoS 2 is under way, which the node will repeat.
+    pub(super) fn holds_qos2(&self) -> bool {
+        let mut under_way = self.exchanges.iter().filter(|exchange| !exchange.is_done());
+        under_way.any(|exchange| exchange.qos == QoS::ExactlyOnce)
+    }
+
     /// Returns when the last one came.
     pub(super) fn last_came(&self) -> Option<Moment> {
         self.exchanges.iter().last().map(|exchange| exchange.since)

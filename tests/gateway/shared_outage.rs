@@ -2,7 +2,8 @@
 //! hear of it.
 
 use mqtt_sn_gateway::stats::Drop;
-use mqtt_sn_gateway::wire::QoS;
+use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, Topic};
+use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::shared::{PUB, SUB, bench, message, mqtt_subscribe, shared, subscribed, two};
 use crate::support::*;
@@ -72,6 +73,40 @@ fn what_waits_for_a_sleeper_is_not_handed_over_twice_when_the_broker_is_back() {
     t.at(70_000).node(A, connect("one", false));
     t.sends([(A, CONNACK), (A, publish(topic, QoS::AtLeastOnce, 1, b"x"))]);
     t.node(A, puback(topic, 1)).sends([]);
+}
+
+/// A node that had subscribed to nothing and registered nothing was forgotten as soon as it was told of the
+/// lost broker, and with it that its message was on its way: the broker had it twice.
+#[test]
+fn a_message_under_way_at_qos_2_is_known_again_when_its_node_is_back() {
+    let mut t = bench(shared());
+    t.connected(A, "one", false);
+    let (msg_id, id) = (MsgId(7), OWN_ID);
+    let message = |dup| {
+        Packet::Publish(Publish {
+            dup,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: Topic::Short(*b"ab"),
+            msg_id,
+            data: b"1",
+        })
+    };
+    t.broker = Broker::Down;
+    t.cut(PUB).node(A, message(false));
+    t.at(33_000).sends([(A, DISCONNECT)]);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.at(70_000).discard_told();
+    t.broker(PUB, &[mqtt::Packet::PubRec(mqtt::PubRec::new(id))]);
+    t.tells_broker([(PUB, mqtt::Packet::PubRel(mqtt::PubRel::new(id)))]);
+    t.broker(PUB, &[mqtt::Packet::PubComp(mqtt::PubComp::new(id))]);
+    t.node(A, connect("one", false)).sends([(A, CONNACK)]);
+    t.node(A, message(true)).tells_broker([]);
+    t.sends([(A, Packet::PubRec { msg_id })]);
+    t.node(A, Packet::PubRel { msg_id })
+        .sends([(A, Packet::PubComp { msg_id })]);
 }
 
 /// The ring of QoS 0 is that of many nodes: 256 times as long.

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::super::admission::RefusedReason;
 use super::super::observe::{Happening, Interest, Said};
@@ -69,18 +70,11 @@ impl Nodes {
         if outbox.is_some_and(|due| due <= now) {
             self.with_outbox(now, core, Outbox::handle_timeout);
         }
-        while let Some(&Reverse((at, key))) = self.wakeups.peek()
-            && at <= now
-        {
-            self.wakeups.pop();
-            let Some(node) = self.nodes.get_mut(key) else {
-                continue;
-            };
-            if node.wakes_at != Some(at) {
-                continue;
-            }
-            node.wakes_at = None;
-            if node.next_timeout(core).is_some_and(|due| due <= now) {
+        // Each once: one that is due again at once would go on for ever.
+        for key in self.take_due(now) {
+            let node = self.nodes.get(key);
+            let due = node.and_then(|node| node.next_timeout(core));
+            if due.is_some_and(|due| due <= now) {
                 self.wake(now, key, core);
             } else {
                 self.schedule(key, core);
@@ -93,6 +87,22 @@ impl Nodes {
         let shared = self.shared.poll_timeout(&core.settings.upstream);
         let outbox = self.outbox.poll_timeout(&core.settings.upstream);
         first.into_iter().chain(shared).chain(outbox).min()
+    }
+
+    /// Takes out the wake-ups whose time has come; returns whose they are.
+    fn take_due(&mut self, now: Moment) -> SmallVec<[usize; 8]> {
+        let mut due = SmallVec::new();
+        while let Some(&Reverse((at, key))) = self.wakeups.peek()
+            && at <= now
+        {
+            self.wakeups.pop();
+            if let Some(node) = self.nodes.get_mut(key)
+                && node.wakes_at.take_if(|wakes_at| *wakes_at == at).is_some()
+            {
+                due.push(key);
+            }
+        }
+        due
     }
 
     fn wake(&mut self, now: Moment, key: usize, core: &mut Core) {

@@ -254,14 +254,14 @@ impl Session {
                 false => queue.push(inbound, again, cx.now, &mut cx.room(awake)),
             };
             if let Err(NoRoom(inbound)) = pushed {
-                cx.stats.drops[Drop::Backlog] += 1;
-                let octets = cx.len(&sized_publish(&inbound.payload));
-                note_drop(Drop::Backlog, &inbound.topic, octets, cx);
                 let Some(delivery) = inbound.delivery else {
                     return;
                 };
                 // A clean session has nothing at the broker to come back for.
                 if self.connect.clean_session {
+                    cx.stats.drops[Drop::Backlog] += 1;
+                    let octets = cx.len(&sized_publish(&inbound.payload));
+                    note_drop(Drop::Backlog, &inbound.topic, octets, cx);
                     cx.requests.push(Request::Discard(delivery));
                 } else {
                     self.downlink.postponed = true;

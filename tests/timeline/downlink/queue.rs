@@ -95,6 +95,7 @@ fn a_full_queue_leaves_messages_with_the_broker() {
         .sends([publish(topic, Q1, 1, b"1")]);
     t.broker(message("a", Q1, 8, b"2"))
         .asks([Request::Postpone(delivery(8))]);
+    assert_eq!(t.stats.drops[Drop::Backlog], 0);
     t.node(puback(topic, 1, ACCEPTED))
         .asks([done(7), Request::Recall]);
 }

@@ -57,49 +57,23 @@ impl Client {
             return;
         }
         self.stay_awake(now);
-        let (topic_id, msg_id) = (publish.topic.octets(), publish.msg_id);
         if let Topic::Normal(id) = publish.topic
             && !self.names.contains_key(&id)
         {
-            let code = ReturnCode::InvalidTopicId;
-            self.say(
-                now,
-                Packet::PubAck {
-                    topic_id,
-                    msg_id,
-                    code,
-                },
-            );
-            return;
+            return self.answer(now, publish, ReturnCode::InvalidTopicId);
         }
-        if publish.qos >= QoS::AtLeastOnce && self.has_no_room(msg_id) {
-            let code = ReturnCode::Congestion;
-            self.say(
-                now,
-                Packet::PubAck {
-                    topic_id,
-                    msg_id,
-                    code,
-                },
-            );
-            return;
+        if publish.qos >= QoS::AtLeastOnce && self.has_no_room(publish.msg_id) {
+            return self.answer(now, publish, ReturnCode::Congestion);
         }
         match publish.qos {
             QoS::MinusOne | QoS::AtMostOnce => self.deliver(publish),
             QoS::AtLeastOnce => {
                 self.deliver(publish);
-                let code = ReturnCode::Accepted;
-                self.say(
-                    now,
-                    Packet::PubAck {
-                        topic_id,
-                        msg_id,
-                        code,
-                    },
-                );
+                self.answer(now, publish, ReturnCode::Accepted);
             }
             QoS::ExactlyOnce => {
                 self.finished.retain(|(_, at)| now - *at < REMEMBERED);
+                let msg_id = publish.msg_id;
                 let repeats_old = self.finished.iter().any(|(old, _)| *old == msg_id);
                 if !repeats_old && self.received.insert(msg_id) {
                     self.deliver(publish);
@@ -107,6 +81,17 @@ impl Client {
                 self.say(now, Packet::PubRec { msg_id });
             }
         }
+    }
+
+    fn answer(&mut self, now: Duration, publish: &Publish<'_>, code: ReturnCode) {
+        self.say(
+            now,
+            Packet::PubAck {
+                topic_id: publish.topic.octets(),
+                msg_id: publish.msg_id,
+                code,
+            },
+        );
     }
 
     /// It has room again for whatever comes.

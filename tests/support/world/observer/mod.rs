@@ -298,12 +298,6 @@ impl Observer {
                 .then(|| (Rule::Form, "sent to a peer without a session".to_owned()));
         };
         let patience = Patience::on(peer.link, &self.settings);
-        let upstream = &self.settings.upstream;
-        // Where the store stands in for the broker, it completes what it has.
-        let completed = match (upstream.mode, upstream.uplink) {
-            (UpstreamMode::PerNode, Uplink::Broker) => Confirmed::Completed,
-            (UpstreamMode::PerNode | UpstreamMode::Shared, _) => Confirmed::Received,
-        };
         match *packet {
             Packet::Register {
                 topic_id,
@@ -355,7 +349,7 @@ impl Observer {
             // A PUBREL nobody remembers is answered too, so only what is known can be judged.
             Packet::PubComp { msg_id } => shadow
                 .uplink_released(msg_id, ledger)
-                .and_then(|before| broker_first(Some(before), completed)),
+                .and_then(|before| broker_first(Some(before), completed(&self.settings))),
             Packet::SubAck {
                 topic_id,
                 msg_id,
@@ -459,6 +453,16 @@ impl Observer {
             shadow.end();
             self.bound.remove(peer);
         }
+    }
+}
+
+/// How far a QoS 2 message has to be before the node may forget its id. Where the store stands in for the
+/// broker, it completes what it has.
+fn completed(settings: &Settings) -> Confirmed {
+    match (settings.upstream.uplink, settings.upstream.mode) {
+        (Uplink::Store, _) => Confirmed::Received,
+        (Uplink::Broker, UpstreamMode::Shared) if settings.keep_sessions => Confirmed::Received,
+        (Uplink::Broker, UpstreamMode::Shared | UpstreamMode::PerNode) => Confirmed::Completed,
     }
 }
 
