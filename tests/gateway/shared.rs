@@ -436,17 +436,6 @@ fn a_message_that_waits_for_thousands_is_held_once() {
     assert!(grown < 40_000_000, "{grown} octets more");
 }
 
-/// Octets of this process that are in memory.
-fn memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages: usize = status
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("pages");
-    pages * 4096
-}
-
 /// Every PUBACK that came in brought two thousand more copies before anything was sent: the link's queue
 /// overflowed, and a third of the nodes had the message ten seconds later.
 #[test]
@@ -499,4 +488,15 @@ fn an_id_of_a_topic_is_unknown_to_others() {
         },
     )]);
     assert_ne!(topic_id, TopicId::NONE);
+}
+
+/// Octets of this process that are in memory.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let kilobytes: usize = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"))
+        .and_then(|number| number.trim().parse().ok())
+        .expect("a number");
+    kilobytes * 1024
 }
