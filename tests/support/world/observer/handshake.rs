@@ -29,10 +29,12 @@ impl Handshake {
     /// Takes what the peer says; returns whether it repeats the end of the handshake, so that CONNACK may
     /// come again (I-28).
     pub(super) fn hear(&mut self, packet: &Packet<'_>) -> bool {
-        let answer = match *packet {
-            Packet::WillMsg { message } => message,
-            Packet::WillTopic(None) => &[],
-            _ => return false,
+        let answer = if let Packet::WillMsg { message } = *packet {
+            message
+        } else if let Packet::WillTopic(None) = packet {
+            &[]
+        } else {
+            return false;
         };
         if self.done {
             return self.will && self.last.as_deref() == Some(answer);
