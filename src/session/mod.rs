@@ -204,6 +204,12 @@ impl Session {
         matches!(self.state, State::Disconnected | State::Lost)
     }
 
+    /// Whether CONNACK is still to come: before it the node is sent nothing else. It repeats what was not
+    /// answered.
+    fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting(_))
+    }
+
     /// Whether the connection is over and nothing of it is worth keeping any longer.
     pub fn is_finished(&self, now: Moment, settings: &SessionSettings) -> bool {
         let is_blank = || {
@@ -260,7 +266,7 @@ impl Session {
             Packet::Disconnect {
                 duration: Some(seconds),
             } => self.handle_sleep(seconds, cx),
-            _ if matches!(self.state, State::Connecting(_)) => cx.unexpected(),
+            _ if self.is_connecting() => cx.unexpected(),
             Packet::PingReq { .. } => self.handle_pingreq(cx),
             Packet::PingResp => {}
             Packet::RegAck { msg_id, code, .. } => self.handle_regack(msg_id, code, cx),

@@ -285,8 +285,7 @@ impl Session {
                 exchange.since = cx.now;
             }
         }
-        // The node repeats what it was not answered.
-        if self.is_over() || self.awaits_store() {
+        if self.is_over() || self.is_connecting() {
             return;
         }
         cx.send(&match stage {
@@ -308,7 +307,7 @@ impl Session {
         let (topic_id, msg_id) = (exchange.topic_id, exchange.msg_id);
         self.uplink.remove(id);
         cx.note(Trouble::StoreFull);
-        if let Some(msg_id) = msg_id.filter(|_| !self.is_over()) {
+        if let Some(msg_id) = msg_id.filter(|_| !self.is_over() && !self.is_connecting()) {
             cx.stats.rejections += 1;
             cx.send(&Packet::PubAck {
                 topic_id,

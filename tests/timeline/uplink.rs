@@ -1,7 +1,7 @@
 //! PUBLISH of the node [S 6.6; I-21, I-22, I-23, I-25].
 
 use mqtt_sn_gateway::stats::Drop;
-use mqtt_sn_gateway::upstream::{Request, RequestId, UplinkStage};
+use mqtt_sn_gateway::upstream::{Event, Request, RequestId, UplinkStage};
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
@@ -229,6 +229,36 @@ fn a_new_message_under_the_id_of_one_under_way_replaces_it_for_the_node() {
 fn pubrel_for_nothing_is_completed() {
     let (mut t, _) = with_topic();
     t.at(2).node(pubrel(77)).sends([pubcomp(77)]).asks([]);
+}
+
+/// A simulated fleet found PUBACK for a message of before in the middle of a Will handshake.
+#[test]
+fn what_the_broker_says_before_connack_is_told_when_the_node_asks_again() {
+    let mut t = Timeline::connected_persistent();
+    let topic = Topic::Short(*b"ab");
+    let packets = [
+        publish(topic, QoS::AtLeastOnce, 3, b"x"),
+        publish(topic, QoS::ExactlyOnce, 4, b"y"),
+        publish(topic, QoS::AtLeastOnce, 5, b"z"),
+    ];
+    let [qos1, qos2, refused] = packets.map(|packet| {
+        t.at(2).node(packet);
+        t.request_id()
+    });
+    t.at(1_000)
+        .connects(content(true, false, 600))
+        .sends([Packet::WillTopicReq]);
+    t.broker(stage(qos1, UplinkStage::Acknowledged))
+        .broker(stage(qos2, UplinkStage::Received))
+        .broker(Event::NoRoom { id: refused })
+        .nothing_more();
+    t.node(Packet::WillTopic(None)).sends([CONNACK]);
+    t.at(10_000).node(dup(packets[0]));
+    t.node(dup(packets[1]))
+        .sends([puback(topic, 3, ACCEPTED), pubrec(4)])
+        .asks([]);
+    t.node(dup(packets[2])).sends([]);
+    t.request_id();
 }
 
 /// Bisquitt ends the session here, RSMB is silent.
