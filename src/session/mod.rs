@@ -212,12 +212,19 @@ impl Session {
 
     /// Whether the connection is over and nothing of it is worth keeping any longer.
     pub fn is_finished(&self, now: Moment, settings: &SessionSettings) -> bool {
-        let is_blank = || {
-            let knows_nothing = self.subscriptions.is_empty() && self.registry.is_empty();
-            knows_nothing && self.will.is_none() && !self.uplink.holds_qos2()
-        };
-        let has_expired = || self.supervised_from + settings.keep_disconnected <= now;
-        self.is_over() && (self.connect.clean_session || is_blank() || has_expired())
+        let is_blank =
+            || self.subscriptions.is_empty() && self.registry.is_empty() && self.will.is_none();
+        self.is_over()
+            && (self.connect.clean_session || is_blank() || self.has_expired(now, settings))
+    }
+
+    /// Whether a node that left will repeat a message of QoS 2, which somebody has to know again.
+    pub fn awaits_repetition(&self, now: Moment, settings: &SessionSettings) -> bool {
+        self.is_persistent() && self.uplink.holds_qos2() && !self.has_expired(now, settings)
+    }
+
+    fn has_expired(&self, now: Moment, settings: &SessionSettings) -> bool {
+        self.supervised_from + settings.keep_disconnected <= now
     }
 
     /// Whether the broker, or the gateway for it, has accepted the node.

@@ -238,6 +238,10 @@ fn the_last_answer_repeated_for_a_lost_connack_is_answered_again() {
         .sends([CONNACK])
         .asks([]);
     t.node(GONE).nothing_more();
+    let mut t = without();
+    t.at(10_000)
+        .node(Packet::WillTopic(Some(TOPIC)))
+        .nothing_more();
     // What the node says of other things shows that it has CONNACK.
     let mut t = without();
     t.at(5_000).node(PINGREQ).sends([Packet::PingResp]);

@@ -223,8 +223,14 @@ impl Nodes {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
+        let settings = &core.settings.session;
         let was_refused = node.is_newcomer && node.session.is_over();
-        if was_refused || node.session.is_finished(now, &core.settings.session) {
+        // With one of its own the broker knows its messages again, with a store that does.
+        let is_needed = || {
+            let is_alone = node.connection.is_none() && core.stored_from(false).is_none();
+            is_alone && node.session.awaits_repetition(now, settings)
+        };
+        if was_refused || node.session.is_finished(now, settings) && !is_needed() {
             self.remove(now, key, core);
             return;
         }
