@@ -134,6 +134,10 @@ impl Exchange {
         concerned && !(code.is_accepted() && qos == QoS::ExactlyOnce)
     }
 
+    pub(super) fn is_called(&self, msg_id: MsgId) -> bool {
+        self.msg_id == msg_id
+    }
+
     pub(super) fn is_released(&self, msg_id: MsgId) -> bool {
         self.released && self.msg_id == msg_id
     }

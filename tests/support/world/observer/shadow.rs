@@ -248,7 +248,7 @@ impl Shadow {
                     .take_if(|exchange| exchange.is_released(msg_id))
                 {
                     self.begun.remove(exchange.payload());
-                } else {
+                } else if !(self.exchange.as_ref()).is_some_and(|other| other.is_called(msg_id)) {
                     // Released on another connection than it was sent on.
                     self.begun.retain(|_, begun| *begun != msg_id);
                 }
