@@ -15,6 +15,8 @@ pub struct Load {
     pub queued_qos0: usize,
     /// Topic and payload octets of both.
     pub queued_octets: usize,
+    /// Messages of QoS 1 and 2 it has not acknowledged, those included, on shared connections.
+    pub owed: usize,
     /// Its messages of QoS 1 and 2 under way to the broker, or remembered to know repetitions by.
     pub uplink: usize,
     /// Names with an id.
@@ -30,11 +32,12 @@ pub struct Load {
 impl Gateway {
     /// Returns what each node makes the gateway hold, in no particular order.
     pub fn loads(&self) -> impl Iterator<Item = Load> {
-        self.nodes.iter().map(|node| {
+        self.nodes.iter_keys().map(|(key, node)| {
             let connection = node.connection.as_ref();
             let (to_broker, from_broker) =
                 connection.map_or((0, 0), |connection| connection.remembered());
             Load {
+                owed: self.nodes.owed(key),
                 to_broker,
                 from_broker,
                 ..node.session.load()

@@ -139,6 +139,7 @@ impl Session {
             queued: self.downlink.queued() - queued_qos0,
             queued_qos0,
             queued_octets,
+            owed: 0,
             uplink: self.uplink.len(),
             topics: self.registry.len(),
             subscriptions: self.subscriptions.len(),

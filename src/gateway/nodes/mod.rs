@@ -101,7 +101,16 @@ impl Nodes {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().map(|(_, node)| &**node)
+        self.iter_keys().map(|(_, node)| node)
+    }
+
+    pub(super) fn iter_keys(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.nodes.iter().map(|(key, node)| (key, &**node))
+    }
+
+    /// Returns how many messages a node is owed on shared connections.
+    pub(super) fn owed(&self, key: usize) -> usize {
+        self.shared.owed_to(NodeKey(key as u32))
     }
 
     pub(super) fn find(&self, client_id: &str) -> Option<&Node> {

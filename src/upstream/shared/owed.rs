@@ -498,6 +498,12 @@ impl Shared {
         }
     }
 
+    /// Returns how many messages a node has not acknowledged.
+    pub fn owed_to(&self, node: NodeKey) -> usize {
+        let member = self.members.get(node);
+        member.map_or(0, |member| member.owed.len())
+    }
+
     /// Whether a node with `CleanSession` 0 has not acknowledged a message.
     pub(super) fn owes(&self, node: NodeKey, body: BodyId) -> bool {
         let member = self.members.get(node);

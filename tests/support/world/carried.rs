@@ -1,52 +1,10 @@
 //! The books when the gateway carries all nodes on connections of its own (`broker.mode: shared`): what
 //! the broker does for a client then is the gateway's to do for a node.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use mqtt_sn_gateway::gateway::Mode;
 
 use crate::ledger::MessageId;
 use crate::world::World;
-
-/// Messages the gateway owes one node at most; what comes beyond that it drops, and counts. It counts
-/// what attackers publish, and what comes twice, too.
-const OWED_MAX: usize = 1000 - 100;
-
-/// Messages beyond what the gateway owes to one node.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    /// How many the gateway has counted, in this life and before.
-    dropped: u64,
-    counted: u64,
-    /// How many each node was owed so far.
-    owed: BTreeMap<String, usize>,
-    /// Those it may have been.
-    candidates: BTreeSet<(String, MessageId)>,
-}
-
-impl Backlog {
-    /// The gateway shows its counter.
-    pub(crate) fn count(&mut self, counted: u64) {
-        self.dropped += counted.saturating_sub(self.counted);
-        self.counted = counted;
-    }
-
-    fn owe(&mut self, client: &str, id: MessageId) {
-        let owed = self.owed.entry(client.to_owned()).or_default();
-        *owed += 1;
-        if *owed > OWED_MAX {
-            self.candidates.insert((client.to_owned(), id));
-        }
-    }
-
-    /// Whether a message that is missing was counted; each count excuses one.
-    pub(crate) fn excuse(&mut self, client: &str, id: MessageId) -> bool {
-        let candidate = self.candidates.remove(&(client.to_owned(), id));
-        let excused = candidate && self.dropped > 0;
-        self.dropped -= u64::from(excused);
-        excused
-    }
-}
 
 impl World {
     /// Whether a client of the broker is one of the gateway's shared connections.
@@ -106,7 +64,6 @@ impl World {
             }
             self.ledger.owe(&client, id);
             self.settle_carried(&client);
-            self.backlog.owe(&client, id);
         }
     }
 
@@ -118,7 +75,6 @@ impl World {
                 self.excuse_unsubscribed(&client);
             } else {
                 self.ledger.forget(&client);
-                self.backlog = Backlog::default();
             }
         }
     }

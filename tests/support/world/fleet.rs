@@ -22,6 +22,8 @@ use crate::world::{Act, Traffic, World};
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const CALM: Duration = Duration::from_secs(3_600);
 const CALM_HOURS_MAX: usize = 100;
+/// After so many of them nobody sleeps any more: of a long queue a sleeper takes little at a time.
+const SLEEPY_HOURS: usize = 10;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -81,6 +83,13 @@ pub(crate) fn shared(mut settings: Settings) -> Settings {
     settings
 }
 
+/// Leaves room for so few messages of a node that bursts do not fit.
+fn narrow(settings: &mut Settings, rng: &mut Rng) {
+    settings.session.queue = rng.usize(1..12);
+    settings.session.queue_qos0 = rng.usize(1..6);
+    settings.upstream.queue_qos0 = settings.session.queue_qos0;
+}
+
 /// Runs the fleet of a seed through lively and calm times to its end.
 pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
     let mut rng = Rng::with_seed(seed);
@@ -89,11 +98,14 @@ pub fn run_seed(seed: u64, transcript: Transcript) -> Report {
         keep_sessions: crashes && rng.u8(..4) != 0,
         ..settings()
     };
-    let settings = if seed % 4 == 3 {
+    let mut settings = if seed % 4 == 3 {
         shared(settings)
     } else {
         settings
     };
+    if seed % 3 == 1 {
+        narrow(&mut settings, &mut Rng::with_seed(!seed));
+    }
     let mut world = World::new(settings, seed);
     world.transcript = transcript;
     let lively = Duration::from_secs(rng.u64(300..2_400));
@@ -152,11 +164,7 @@ pub fn run_serial_seed(seed: u64, framing: Framing, transcript: Transcript) -> R
 impl Report {
     pub(crate) fn of(world: World, outcome: Result<(), Violation>) -> Self {
         let messages = world.ledger.messages().count();
-        let ids = world.ledger.messages().map(|(id, _)| id);
-        let receipts = ids.flat_map(|id| world.ledger.receipts(id));
-        let delivered = receipts
-            .map(|(_, receipt)| u64::from(receipt.delivered))
-            .sum();
+        let delivered = world.ledger.deliveries();
         Self {
             outcome,
             fingerprint: world.transcript.fingerprint(),
@@ -183,12 +191,15 @@ pub(crate) fn live_on(world: &mut World) -> Result<(), Violation> {
     // A sleeper takes so many messages a wake-up, and a node that refuses some takes its time for each;
     // who still makes progress gets more time.
     let mut before = None;
-    for _ in 0..CALM_HOURS_MAX {
-        let now = (world.owed(), world.given_up());
+    for hour in 0..CALM_HOURS_MAX {
+        let now = (world.owed(), world.given_up(), world.ledger.deliveries());
         if now.0 == 0 || before == Some(now) {
             break;
         }
         before = Some(now);
+        if hour == SLEEPY_HOURS {
+            world.rouse();
+        }
         world.run_for(CALM)?;
     }
     world.check_calm()?;

@@ -233,6 +233,12 @@ impl Ledger {
         message.receipts.get_mut(client)
     }
 
+    /// Returns how often an application got a message, over all.
+    pub fn deliveries(&self) -> u64 {
+        let receipts = self.messages.iter().flat_map(|m| m.receipts.values());
+        receipts.map(|receipt| u64::from(receipt.delivered)).sum()
+    }
+
     /// Returns how often each device got a message.
     pub fn receipts(&self, id: MessageId) -> impl Iterator<Item = (&str, &Receipt)> {
         self.message(id)

@@ -29,6 +29,7 @@ mod broker;
 mod cable;
 mod carried;
 mod clock;
+mod crowded;
 mod device;
 mod dongle;
 mod drive;

@@ -195,7 +195,10 @@ impl World {
             .ledger
             .receipt(client, id)
             .is_some_and(|receipt| receipt.confirmed || receipt.given_up);
-        if !known && !self.observer.may_drop(self.clock.now(), client, id, &topic) {
+        if !known
+            && !self.observer.may_drop(self.clock.now(), client, id, &topic)
+            && !self.crowded.excuse(client)
+        {
             let what = format!("{id} is acknowledged, but the node has not acknowledged it");
             self.accuse(Rule::NodeFirst, Some(client), what);
         }
@@ -243,10 +246,10 @@ impl World {
             .sum()
     }
 
-    /// Returns how many messages the gateway has given up because their nodes do not take them.
+    /// Returns how many messages the gateway has given up because their nodes do not take them, or cannot.
     pub(crate) fn given_up(&self) -> u64 {
         let drops = &self.gateway.stats().drops;
-        drops[Drop::Refused] + drops[Drop::Undeliverable]
+        drops[Drop::Refused] + drops[Drop::Undeliverable] + drops[Drop::TooLarge]
     }
 
     /// Checks that nothing is owed any more: to be called after calm weather and a calm season long
@@ -281,7 +284,7 @@ impl World {
                 );
             }
             let mut missing = self.owed_to(&client).into_iter();
-            let missing = missing.find(|id| !self.backlog.excuse(&client, *id));
+            let missing = missing.find(|_| !self.crowded.excuse(&client));
             if let Some(id) = missing {
                 self.accuse(
                     Rule::Delivery,

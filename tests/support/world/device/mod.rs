@@ -80,6 +80,8 @@ pub struct Device {
     wake_at: Option<Duration>,
     /// Sleeps once, as a chore, for this many seconds.
     nap: Option<u16>,
+    /// Sleeps no more.
+    roused: bool,
     failed_wakes: u32,
 }
 
@@ -106,6 +108,7 @@ impl Device {
             sleep_at: None,
             wake_at: None,
             nap: None,
+            roused: false,
             failed_wakes: 0,
             rng,
             plan,
@@ -172,6 +175,12 @@ impl Device {
             }
         }
         self.pump(now, ledger);
+    }
+
+    /// Has it connect when it wakes up, and stay awake.
+    pub fn rouse(&mut self) {
+        self.roused = true;
+        self.sleep_at = None;
     }
 
     /// A packet of the gateway arrives.
@@ -388,7 +397,7 @@ impl Device {
             self.deeds.push_back(Deed::Moved);
         }
         let wants_to_talk = !self.outbox.is_empty() || self.subscribed.contains(&false);
-        if self.failed_wakes > 1 || wants_to_talk && self.rng.bool() {
+        if self.roused || self.failed_wakes > 1 || wants_to_talk && self.rng.bool() {
             self.connect(now, ledger);
         } else {
             self.client.wake(now);
@@ -456,7 +465,7 @@ impl Device {
     }
 
     fn plan_sleep(&mut self, now: Duration) {
-        if self.plan.sleep.is_some() {
+        if self.plan.sleep.is_some() && !self.roused {
             self.sleep_at = Some(now + Duration::from_secs(self.rng.u64(1..8)));
         }
     }

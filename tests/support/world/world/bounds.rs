@@ -4,6 +4,7 @@ use mqtt_sn_gateway::gateway::NEWCOMERS_MAX;
 use mqtt_sn_gateway::stats::Drop;
 
 use super::World;
+use crate::crowded::OWED_MAX;
 use crate::violation::Rule;
 
 /// With more devices than this the gateway is looked at once in so many inputs only.
@@ -12,8 +13,8 @@ const FEW: usize = 32;
 impl World {
     pub(super) fn check_bounds(&mut self) {
         self.inputs += 1;
-        self.backlog
-            .count(self.gateway.stats().drops[Drop::Backlog]);
+        let counted = self.gateway.stats().drops[Drop::Backlog];
+        self.check_crowded(counted);
         self.most_sessions = self.most_sessions.max(self.gateway.sessions());
         if self.devices.len() > FEW && !self.inputs.is_multiple_of(4_096) {
             return;
@@ -38,6 +39,7 @@ impl World {
                     let most = session.queue_qos0.max(1);
                     within("queued messages of QoS 0", who, load.queued_qos0, most)
                 })
+                .or_else(|| within("messages owed", who, load.owed, OWED_MAX))
                 .or_else(|| within("publishes", who, load.uplink, 2 * session.uplink_window))
                 .or_else(|| within("topics", who, load.topics, session.topics_max))
                 .or_else(|| {

@@ -45,7 +45,7 @@ impl World {
         });
         self.down = false;
         self.gateway = Gateway::new(self.settings.clone(), self.rng.u64(..));
-        self.backlog.count(0);
+        self.crowded.restart(!self.settings.keep_sessions);
         self.gateway.restore(self.clock.instant(), records);
         self.drain();
         self.feed(Input::Timeout);

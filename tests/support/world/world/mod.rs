@@ -17,8 +17,8 @@ use mqtt_sn_gateway::upstream::ConnId;
 use mqtt_sn_gateway::wire::QoS;
 
 use crate::broker::{Broker, Mood};
-use crate::carried::Backlog;
 use crate::clock::{Agenda, Clock};
+use crate::crowded::Crowded;
 use crate::device::{Attacker, Chore, Device, Plan, Season};
 use crate::dongle::Dongle;
 use crate::ledger::{Ledger, MessageId};
@@ -33,6 +33,7 @@ use crate::violation::{Rule, Violation};
 const OUTPUTS_MAX: usize = 100_000;
 /// Wake-ups and packets in one second of virtual time; beyond it the run is a livelock.
 const STEPS_PER_SECOND: u64 = 200_000;
+
 
 /// Something the World does at a given time.
 #[derive(Clone, Debug)]
@@ -125,7 +126,7 @@ pub struct World {
     pub(crate) settings: Settings,
     pub(crate) gateway: Gateway,
     pub(crate) observer: Observer,
-    pub(crate) backlog: Backlog,
+    pub(crate) crowded: Crowded,
     pub(crate) devices: Vec<Placed>,
     pub(crate) clock: Clock,
     pub(crate) tcp: Tcp,
@@ -173,7 +174,7 @@ impl World {
             traffic: Traffic::default(),
             gateway: Gateway::new(settings.clone(), rng.u64(..)),
             observer: Observer::new(&settings),
-            backlog: Backlog::default(),
+            crowded: Crowded::default(),
             settings,
             devices: Vec::new(),
             clock: Clock::start(),
@@ -303,6 +304,14 @@ impl World {
                 .device
                 .enter(now, season, &mut self.ledger);
             self.look_after(index);
+        }
+    }
+
+    /// Has all sleepers stay awake.
+    pub(crate) fn rouse(&mut self) {
+        self.note("-", &[], || "nobody sleeps any more".to_owned());
+        for placed in &mut self.devices {
+            placed.device.rouse();
         }
     }
 

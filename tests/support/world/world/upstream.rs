@@ -83,10 +83,12 @@ impl World {
                 self.note("broker", &octets, || {
                     format!("<- connection {}: {}", conn.0, mqtt_text(&octets))
                 });
+                self.crowded.read(conn, &marks);
                 for mark in marks {
                     self.observer.on_mark(&mark, &mut self.ledger);
                 }
                 self.feed(Input::Broker(SocketEvent::Received(inside(conn), &octets)));
+                self.crowded.rest();
             }
             Piece::Closed { refused } => {
                 let reason = if refused {
