@@ -34,6 +34,9 @@ const OUTPUTS_MAX: usize = 100_000;
 /// Wake-ups and packets in one second of virtual time; beyond it the run is a livelock.
 const STEPS_PER_SECOND: u64 = 200_000;
 
+/// Wake-ups of the gateway in one second of virtual time, for itself and for each session; it needs a
+/// quarter of that. Beyond it the gateway is busy doing nothing.
+const WAKES_PER_SECOND: u64 = 20;
 
 /// Something the World does at a given time.
 #[derive(Clone, Debug)]
@@ -154,6 +157,8 @@ pub struct World {
     pub(crate) wakes: u64,
     second: u64,
     steps: u64,
+    /// Wake-ups of the gateway in this second.
+    wakes_now: u64,
     steps_taken: u64,
     inputs: u64,
     most_sessions: usize,
@@ -198,6 +203,7 @@ impl World {
             wakes: 0,
             second: 0,
             steps: 0,
+            wakes_now: 0,
             steps_taken: 0,
             inputs: 0,
             most_sessions: 0,
@@ -399,7 +405,7 @@ impl World {
     fn count_step(&mut self) {
         let second = self.now().as_secs();
         if second != self.second {
-            (self.second, self.steps) = (second, 0);
+            (self.second, self.steps, self.wakes_now) = (second, 0, 0);
         }
         self.steps += 1;
         if self.steps > STEPS_PER_SECOND {
@@ -418,6 +424,11 @@ impl World {
 
     fn wake_gateway(&mut self) {
         self.wakes += 1;
+        self.wakes_now += 1;
+        if self.wakes_now > WAKES_PER_SECOND * (1 + self.most_sessions as u64) {
+            let what = format!("woken up {} times within one second", self.wakes_now);
+            return self.accuse(Rule::Livelock, None, what);
+        }
         self.feed(Input::Timeout);
         let next = self.gateway.poll_timeout();
         if next.is_some_and(|at| at <= self.clock.instant()) {
