@@ -5,7 +5,9 @@ use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, Topic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
-use crate::shared::{PUB, SUB, bench, message, mqtt_subscribe, shared, subscribed, two};
+use crate::shared::{
+    PUB, SUB, bench, connect_one, message, mqtt_subscribe, shared, subscribed, two,
+};
 use crate::support::*;
 
 #[test]
@@ -107,6 +109,26 @@ fn a_message_under_way_at_qos_2_is_known_again_when_its_node_is_back() {
     t.sends([(A, Packet::PubRec { msg_id })]);
     t.node(A, Packet::PubRel { msg_id })
         .sends([(A, Packet::PubComp { msg_id })]);
+}
+
+/// The answer of a broker that was away came while the node was asked for its Will: PUBREC before CONNACK.
+#[test]
+fn a_node_hears_nothing_of_its_messages_before_its_connack() {
+    let mut t = bench(shared());
+    t.connected(A, "one", false);
+    let topic = t.registered(A, "a/b");
+    t.broker = Broker::Down;
+    t.cut(PUB)
+        .node(A, publish(topic, QoS::AtLeastOnce, 7, b"1"));
+    t.at(33_000).sends([(A, DISCONNECT)]);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.at(70_000).discard_told();
+    t.node(A, connect_one(true))
+        .sends([(A, Packet::WillTopicReq)]);
+    t.broker(PUB, &[mqtt_puback(OWN_ID)]).sends([]);
+    t.node(A, Packet::WillTopic(None)).sends([(A, CONNACK)]);
 }
 
 /// The ring of QoS 0 is that of many nodes: 256 times as long.
