@@ -15,7 +15,7 @@ const YAML: &str = "broker: {url: embedded, listen: '127.0.0.1:0'}\n\
                     links: [{type: udp, listen: ['127.0.0.1:0']}]\n";
 
 /// Starts a gateway with its broker; returns the broker's port, too.
-fn start() -> (Gateway, u16) {
+pub(crate) fn start() -> (Gateway, u16) {
     let gateway = Gateway::start(YAML);
     let line = gateway.process.line("broker: embedded").expect("the line");
     let (_, port) = line.rsplit_once(' ').expect("words");
@@ -72,7 +72,6 @@ fn a_hundred_nodes_connect_at_once() {
     }
 }
 
-/// rumqttd hangs up on a client whose keep-alive is 0.
 #[test]
 fn the_node_tool_can_watch_it() {
     let (_gateway, port) = start();
