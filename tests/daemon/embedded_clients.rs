@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::BytesMut;
-use mqtt_sn_gateway::wire::{Packet, QoS, ReturnCode, WillTopic};
-use rumqttc::QoS::AtLeastOnce;
-use rumqttc::mqttbytes::v4::{Connect, LastWill, Subscribe};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, WillTopic};
+use rumqttc::QoS::{AtLeastOnce, AtMostOnce};
+use rumqttc::mqttbytes::v4::{Connect, Disconnect, LastWill, Publish, Subscribe};
 
 use crate::embedded::start;
 use crate::mqtt::Mqtt;
@@ -56,6 +56,21 @@ impl Plain {
         assert_eq!(self.rest(), NOTHING);
     }
 
+    /// Subscribes at QoS 1; returns the code in SUBACK.
+    fn subscribe(&mut self, filter: &str) -> u8 {
+        let mut octets = BytesMut::new();
+        let subscribe = Subscribe {
+            pkid: 7,
+            ..Subscribe::new(filter, AtLeastOnce)
+        };
+        subscribe.write(&mut octets).expect("short enough");
+        self.0.write_all(&octets).expect("sent");
+        let mut answer = [0; 5];
+        self.0.read_exact(&mut answer).expect("SUBACK");
+        assert_eq!(answer[..4], [0x90, 3, 0, 7]);
+        answer[4]
+    }
+
     /// Waits for the answer to PINGREQ.
     fn ping(&mut self) {
         self.0.write_all(&[0xc0, 0]).expect("sent");
@@ -98,6 +113,26 @@ fn who_says_goodbye_and_is_back_at_once_leaves_no_will() {
 }
 
 #[test]
+fn what_comes_with_the_goodbye_is_published() {
+    let (_gateway, port) = start();
+    let mut watcher = watcher(port);
+    let mut client = Plain::connect(port, "client", "lost");
+    let mut octets = BytesMut::new();
+    for number in 1..=3_u8 {
+        let publish = Publish::new("lwt", AtMostOnce, [number]);
+        publish.write(&mut octets).expect("short enough");
+    }
+    Disconnect.write(&mut octets).expect("short enough");
+    client.0.write_all(&octets).expect("sent");
+    assert_eq!(client.rest(), NOTHING);
+    for number in 1..=3_u8 {
+        assert_eq!(watcher.message().payload, [number].as_slice());
+    }
+    drop(Plain::connect(port, "client", "lost"));
+    assert_eq!(watcher.message().payload, "lost");
+}
+
+#[test]
 fn who_is_thrown_out_leaves_its_will() {
     let (_gateway, port) = start();
     let mut watcher = watcher(port);
@@ -124,10 +159,7 @@ fn who_takes_nothing_any_more_can_be_thrown_out() {
     let (_gateway, port) = start();
     let mut watcher = watcher(port);
     let mut stuck = Plain::connect(port, "client", "stuck");
-    let mut octets = BytesMut::new();
-    let subscribe = Subscribe::new("flood", rumqttc::QoS::AtMostOnce);
-    subscribe.write(&mut octets).expect("short enough");
-    stuck.0.write_all(&octets).expect("sent");
+    assert_eq!(stuck.subscribe("flood"), 1);
     for _ in 0..100 {
         watcher.publish("flood", AtLeastOnce, false, vec![0; 200_000]);
     }
@@ -179,6 +211,39 @@ fn what_cannot_be_served_is_refused() {
         assert_eq!(Plain::asking(port, &connect).rest(), NOTHING, "{topic}");
     }
     Plain::connect(port, "client", "lost").ping();
+}
+
+/// rumqttd hung up, and panicked when a kept session with such a subscription ended.
+#[test]
+fn subscriptions_rumqttd_does_not_survive_are_refused() {
+    let (gateway, port) = start();
+    let mut clean = Plain::connect(port, "clean", "lost");
+    let kept = Connect {
+        clean_session: false,
+        ..mortal("kept", "lost")
+    };
+    let mut kept = Plain::accepted(port, &kept);
+    for (filter, when_clean, when_kept) in [
+        ("$SYS/#", 0x80, 0x80),
+        ("$share/group/topic", 1, 0x80),
+        ("topic", 1, 1),
+    ] {
+        assert_eq!(clean.subscribe(filter), when_clean, "{filter}");
+        assert_eq!(kept.subscribe(filter), when_kept, "{filter}");
+    }
+    let mut node = Node::new(gateway.address);
+    node.connect("node", false);
+    node.send(Packet::Subscribe {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        msg_id: MsgId(1),
+        filter: Filter::Name("$share/group/topic"),
+    });
+    let refused = node.hear();
+    let Packet::SubAck { code, .. } = refused.packet() else {
+        panic!("{}", refused.packet());
+    };
+    assert_ne!(code, ReturnCode::Accepted);
 }
 
 /// A node that reboots connects anew; at the broker its connection ends by DISCONNECT.

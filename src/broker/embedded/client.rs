@@ -23,8 +23,6 @@ use super::connection::{Connection, End};
 
 /// How long a client may take to send CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// As good as never: how long a client whose keep-alive is 0 may be silent.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// Pause after a connection could not be accepted, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The router's name for the sender of Wills; no client has it ([`Clients::router_id`]).
@@ -125,12 +123,8 @@ impl Clients {
             connection.refuse(code).await;
             return None;
         };
-        let silence_max = match connect.keep_alive {
-            0 => NEVER,
-            seconds => Duration::from_millis(u64::from(seconds) * 1500),
-        };
         let end = tokio::select! {
-            end = connection.converse(&mut tx, &mut rx, accepted, silence_max) => end,
+            end = connection.converse(connect, &mut tx, &mut rx, accepted) => end,
             _ = asked => End::Lost,
         };
         // It only fails when the router is gone.

@@ -9,7 +9,10 @@ use bytes::BytesMut;
 use rumqttd::Notification;
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::v4::V4;
-use rumqttd::protocol::{ConnAck, ConnectReturnCode, Error, Packet, Protocol};
+use rumqttd::protocol::{
+    ConnAck, Connect, ConnectReturnCode, Error, Filter, Packet, Protocol, SubAck,
+    SubscribeReasonCode,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +22,9 @@ const PACKET_MAX: usize = 256 * 1024;
 /// Octets of the read buffer, and the room in it below which it gets another.
 const READ_BUFFER: usize = 4096;
 const READ_ROOM: usize = 1024;
+
+/// As good as never: how long a client whose keep-alive is 0 may be silent.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,73 +68,99 @@ impl Connection {
     /// silent for too long. May be cancelled, which ends it as well.
     pub(super) async fn converse(
         &mut self,
+        connect: &Connect,
         tx: &mut LinkTx,
         rx: &mut LinkRx,
         accepted: Notification,
-        silence_max: Duration,
     ) -> End {
+        let silence_max = match connect.keep_alive {
+            0 => NEVER,
+            seconds => Duration::from_millis(u64::from(seconds) * 1500),
+        };
         let mut silence = pin!(sleep(silence_max));
-        let mut said = Ok(Some(accepted));
+        let mut said = Some(Ok(Some(accepted)));
         loop {
-            let told = timeout(silence_max, self.tell(rx, said)).await;
-            if !matches!(told, Ok(Ok(()))) {
+            let Ok(waits) = self.take(rx, said.take()).await else {
+                return End::Lost;
+            };
+            let sent = timeout(silence_max, self.flush()).await;
+            if !matches!(sent, Ok(Ok(()))) || (waits && rx.wake().await.is_err()) {
                 return End::Lost;
             }
-            said = loop {
-                tokio::select! {
-                    packet = self.read() => match packet {
-                        Ok(Packet::Disconnect(..)) => return End::Goodbye,
-                        Ok(Packet::Connect(..)) | Err(_) => return End::Lost,
-                        Ok(packet) => {
-                            if tx.send(packet).await.is_err() {
-                                return End::Lost;
-                            }
-                            silence.as_mut().reset(Instant::now() + silence_max);
-                        }
-                    },
-                    said = rx.next() => break said,
-                    () = &mut silence => return End::Lost,
+            tokio::select! {
+                packet = self.read() => {
+                    if let Some(end) = self.hand_on(connect, tx, packet).await {
+                        return end;
+                    }
+                    silence.as_mut().reset(Instant::now() + silence_max);
                 }
-            };
+                next = rx.next() => said = Some(next),
+                () = &mut silence => return End::Lost,
+            }
         }
     }
 
-    /// Sends what the router said, and what else it has to say now.
-    async fn tell(
+    /// Hands a packet to the router, and what came behind it, as far as that is not the end.
+    async fn hand_on(
+        &mut self,
+        connect: &Connect,
+        tx: &mut LinkTx,
+        first: io::Result<Packet>,
+    ) -> Option<End> {
+        let mut next = Some(first);
+        let mut last = None;
+        let end = loop {
+            let packet = match next {
+                None => break None,
+                Some(Ok(Packet::Disconnect(..))) => break Some(End::Goodbye),
+                Some(Ok(Packet::Connect(..)) | Err(_)) => break Some(End::Lost),
+                Some(Ok(packet)) => packet,
+            };
+            if let Some(refusal) = refusal(connect, &packet) {
+                if self.queue(refusal).is_err() {
+                    break Some(End::Lost);
+                }
+            } else if let Some(earlier) = last.replace(packet) {
+                tx.buffer().push_back(earlier);
+            }
+            next = self.decode();
+        };
+        if let Some(last) = last {
+            // Makes the router look at the queue. It fails when the router is gone, and `rx` then, too.
+            let _ = tx.send(last).await;
+        }
+        end
+    }
+
+    /// Queues what the router said, and what else it has to say now. True if it waits to be asked for
+    /// more; an error is its way of hanging up.
+    async fn take(
         &mut self,
         rx: &mut LinkRx,
-        said: Result<Option<Notification>, LinkError>,
-    ) -> io::Result<()> {
-        let mut next = Some(said);
+        mut said: Option<Result<Option<Notification>, LinkError>>,
+    ) -> io::Result<bool> {
         let mut waits = false;
-        while let Some(said) = next {
-            // An error is the router's way of hanging up.
-            if let Some(notification) = said.map_err(io::Error::other)? {
+        while let Some(this) = said {
+            if let Some(notification) = this.map_err(io::Error::other)? {
                 match Option::<Packet>::from(notification) {
                     Some(packet) => self.queue(packet)?,
                     None => waits = true,
                 }
             }
-            next = tokio::select! {
+            said = tokio::select! {
                 biased;
-                said = rx.next() => Some(said),
+                next = rx.next() => Some(next),
                 () = ready(()) => None,
             };
         }
-        self.flush().await?;
-        if waits {
-            rx.wake().await.map_err(io::Error::other)?;
-        }
-        Ok(())
+        Ok(waits)
     }
 
     /// Reads the next packet. May be cancelled.
     pub(super) async fn read(&mut self) -> io::Result<Packet> {
         loop {
-            match V4.read_mut(&mut self.received, PACKET_MAX) {
-                Ok(packet) => return Ok(packet),
-                Err(Error::InsufficientBytes(_)) => {}
-                Err(error) => return Err(io::Error::other(error)),
+            if let Some(packet) = self.decode() {
+                return packet;
             }
             self.stream.readable().await?;
             if self.received.capacity() - self.received.len() < READ_ROOM {
@@ -143,15 +175,44 @@ impl Connection {
         }
     }
 
+    /// Takes the next packet from what was received, if it is complete.
+    fn decode(&mut self) -> Option<io::Result<Packet>> {
+        match V4.read_mut(&mut self.received, PACKET_MAX) {
+            Ok(packet) => Some(Ok(packet)),
+            Err(Error::InsufficientBytes(_)) => None,
+            Err(error) => Some(Err(io::Error::other(error))),
+        }
+    }
+
     fn queue(&mut self, packet: Packet) -> io::Result<()> {
         let written = V4.write(packet, &mut self.unsent);
         written.map(|_| ()).map_err(io::Error::other)
     }
 
     async fn flush(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
         self.stream.write_all(&self.unsent).await?;
         // Gives the memory back: most connections are idle most of the time.
         self.unsent = BytesMut::new();
         Ok(())
     }
+}
+
+/// Returns the answer to a SUBSCRIBE the router would not survive, or would hang up for: it panics
+/// when the last member of a shared subscription goes whose session is kept.
+fn refusal(connect: &Connect, packet: &Packet) -> Option<Packet> {
+    let Packet::Subscribe(subscribe, _) = packet else {
+        return None;
+    };
+    let is_refused = |filter: &Filter| {
+        let shared = filter.path.starts_with("$share/");
+        (shared && !connect.clean_session) || (!shared && filter.path.starts_with('$'))
+    };
+    subscribe.filters.iter().any(is_refused).then(|| {
+        let return_codes = vec![SubscribeReasonCode::Failure; subscribe.filters.len()];
+        let pkid = subscribe.pkid;
+        Packet::SubAck(SubAck { pkid, return_codes }, None)
+    })
 }

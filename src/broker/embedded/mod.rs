@@ -4,8 +4,8 @@
 //! rumqttd's; its connections, their keep-alive and their Wills are served here (`client`).
 //! It keeps retained messages and sessions in memory only. A real broker is the better choice for
 //! production: rumqttd delivers at the quality of service of the subscription, not the lower one of
-//! message and subscription, and forgets the oldest messages when a slow client falls
-//! [`SEGMENT_SIZE`] times [`SEGMENTS`] octets behind.
+//! message and subscription, forgets the oldest messages when a slow client falls [`SEGMENT_SIZE`]
+//! times [`SEGMENTS`] octets behind, and has no shared subscriptions for sessions that are kept.
 
 mod client;
 mod connection;
