@@ -157,7 +157,7 @@ async fn serve(path: &Path, config: Config, log: LogHandle) -> Result<(), StartE
     let (orders, received) = mpsc::channel(ORDERS_MAX);
     let http = config.http.as_ref().and_then(bind_http);
     let kept = Arc::new(config.clone());
-    let daemon = Daemon::bind(config).await?;
+    let daemon = Daemon::bind(config)?;
     daemon.announce();
     let reload = Reload {
         path: path.to_owned(),

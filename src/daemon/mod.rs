@@ -121,7 +121,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Binds the links and starts the embedded broker if it is wanted. Port 0 takes a free port.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
+    pub fn bind(config: Config) -> Result<Self, StartError> {
         raise_file_limit();
         let poller = Poller::new()?;
         let (heard, serial) = mpsc::channel(SERIAL_AHEAD);
@@ -144,7 +144,7 @@ impl Daemon {
             BrokerConfig::Remote { host, port } => (host.clone(), *port),
             #[cfg(feature = "embedded-broker")]
             BrokerConfig::Embedded { listen } => {
-                let broker = crate::broker::EmbeddedBroker::start(*listen).await?;
+                let broker = crate::broker::EmbeddedBroker::start(*listen)?;
                 let address = broker.address();
                 embedded = Some(broker);
                 (address.ip().to_string(), address.port())

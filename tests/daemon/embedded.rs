@@ -15,7 +15,7 @@ const YAML: &str = "broker: {url: embedded, listen: '127.0.0.1:0'}\n\
                     links: [{type: udp, listen: ['127.0.0.1:0']}]\n";
 
 /// Starts a gateway with its broker; returns the broker's port, too.
-fn start() -> (Gateway, u16) {
+pub(crate) fn start() -> (Gateway, u16) {
     let gateway = Gateway::start(YAML);
     let line = gateway.process.line("broker: embedded").expect("the line");
     let (_, port) = line.rsplit_once(' ').expect("words");
@@ -59,6 +59,29 @@ fn retained_messages_and_sessions_are_kept() {
     assert_eq!(faithful.message().payload, "meanwhile");
 }
 
+/// rumqttd says two hundred messages at a time, and waits to be asked for more.
+#[test]
+fn a_kept_session_has_everything_it_missed() {
+    const MISSED: u16 = 1000;
+    let (_gateway, port) = start();
+    let mut faithful = Mqtt::with_session(port, "faithful", false);
+    faithful.subscribe("news", rumqttc::QoS::AtMostOnce);
+    faithful.disconnect();
+    let mut client = Mqtt::connect(port, "client");
+    for number in 0..MISSED {
+        client.publish(
+            "news",
+            rumqttc::QoS::AtLeastOnce,
+            false,
+            number.to_be_bytes(),
+        );
+    }
+    let mut faithful = Mqtt::with_session(port, "faithful", false);
+    for number in 0..MISSED {
+        assert_eq!(faithful.message().payload, number.to_be_bytes().as_slice());
+    }
+}
+
 #[test]
 fn a_hundred_nodes_connect_at_once() {
     let (gateway, _) = start();
@@ -72,7 +95,6 @@ fn a_hundred_nodes_connect_at_once() {
     }
 }
 
-/// rumqttd hangs up on a client whose keep-alive is 0.
 #[test]
 fn the_node_tool_can_watch_it() {
     let (_gateway, port) = start();

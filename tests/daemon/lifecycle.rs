@@ -151,7 +151,7 @@ async fn it_runs_inside_another_program() {
         mosquitto.port
     );
     let config: Config = parse("gateway.yaml".as_ref(), &yaml, &|_| None).unwrap();
-    let daemon = Daemon::bind(config).await.unwrap();
+    let daemon = Daemon::bind(config).unwrap();
     let address = daemon.link_addresses(LinkId(0))[0];
     assert_eq!(daemon.broker_address(), ("127.0.0.1", mosquitto.port));
     let (orders, received) = mpsc::channel(1);

@@ -14,6 +14,8 @@ mod api;
 mod downlink;
 #[cfg(feature = "embedded-broker")]
 mod embedded;
+#[cfg(feature = "embedded-broker")]
+mod embedded_clients;
 mod full_disk;
 mod hostile;
 mod lifecycle;

@@ -83,9 +83,7 @@ fn run_gateway(
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let daemon = Daemon::bind(load(file).expect("a valid file"))
-            .await
-            .expect("free ports");
+        let daemon = Daemon::bind(load(file).expect("a valid file")).expect("free ports");
         started
             .send(daemon.link_addresses(LinkId(0))[0])
             .expect("the test waits");
