@@ -43,6 +43,8 @@ pub use links::LinkView;
 /// Events given out at one instant, which is one turn of the daemon, each with [`OCTETS`] of payload; a
 /// message for more nodes goes on a [`PAUSE`] later.
 const TURN: usize = 2000;
+/// Answers given out at one instant, before all other events: more than any burst of requests needs.
+const ANSWERS: usize = 100_000;
 /// Octets of payload that count as one more event.
 const OCTETS: usize = 256;
 /// How long after a full turn the next one is due.
@@ -70,8 +72,9 @@ pub struct Shared {
     inbox: Vec<Event>,
     /// When the present turn began.
     turn: Option<Moment>,
-    /// Events that may still be given out in it.
+    /// Events that may still be given out in it, and answers among them.
     left: usize,
+    answers_left: usize,
     /// Work that is due at once because the last turn was full.
     unfinished: Option<Moment>,
 }
@@ -174,6 +177,7 @@ impl Shared {
     pub fn begin_turn(&mut self, now: Moment) {
         if self.turn.replace(now) != Some(now) {
             self.left = TURN;
+            self.answers_left = ANSWERS;
         }
         self.unfinished = None;
     }
@@ -181,17 +185,19 @@ impl Shared {
     /// Returns the next event and the node it is for; `None` when there is none, or the turn is full.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Option<(NodeKey, Event)> {
         loop {
+            if self.answers_left == 0 || self.left == 0 && self.events.is_empty() {
+                let more =
+                    !self.events.is_empty() || self.is_closing() || !self.deliveries.is_empty();
+                self.unfinished = more.then_some(cx.now + PAUSE);
+                return None;
+            }
+            self.answers_left -= 1;
             let event = match self.events.pop_front() {
                 Some((node, generation, event)) => {
                     if !self.is_same(node, generation) {
                         continue;
                     }
                     Some((node, event))
-                }
-                None if self.left == 0 => {
-                    let more = self.is_closing() || !self.deliveries.is_empty();
-                    self.unfinished = more.then_some(cx.now + PAUSE);
-                    None
                 }
                 None => self.next_closed().or_else(|| self.next_delivery(cx)),
             };

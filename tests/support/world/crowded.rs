@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mqtt_sn_gateway::gateway::{Load, Mode};
+use mqtt_sn_gateway::gateway::{Load, Mode, Settings};
 use mqtt_sn_gateway::upstream::ConnId;
 
 use crate::broker::Mark;
@@ -12,6 +12,9 @@ use crate::world::World;
 
 /// Messages the gateway owes one node at most on shared connections.
 pub(crate) const OWED_MAX: usize = 1000;
+
+/// Octets of a message and its topic at most, but for those too long for any link.
+pub(crate) const MESSAGE_MAX: usize = 400;
 
 /// What the gateway has dropped for want of room.
 #[derive(Debug, Default)]
@@ -95,12 +98,25 @@ impl World {
         }
     }
 
+    /// Whether all nodes together may leave no room for a message.
+    fn is_crowded(&self) -> bool {
+        self.gateway.queued_bytes() + MESSAGE_MAX > self.settings.limits.queued_bytes
+    }
+
+    /// Whether the messages of shared connections may use up all the room: those for nodes that are away,
+    /// or that the gateway believes to be, are dropped then.
+    fn leaves_out(&self) -> bool {
+        let tight = self.settings.limits.queued_bytes < Settings::default().limits.queued_bytes;
+        tight && self.settings.upstream.mode == Mode::Shared
+    }
+
     /// Whether the gateway may drop the next message for a node.
     fn is_full(&self, load: &Load) -> bool {
         let index = self.clients.get(&*load.client_id);
         let device = index.map(|index| &self.devices[*index].device);
         // What an attacker connects, in whose name ever, may have a clean session.
         let may_be_clean = device.is_none_or(|device| device.plan.clean || device.victim);
-        may_be_clean && load.queued >= self.settings.session.queue || load.owed >= OWED_MAX
+        let queue_is_full = load.queued >= self.settings.session.queue || self.is_crowded();
+        may_be_clean && queue_is_full || load.owed >= OWED_MAX || self.leaves_out()
     }
 }

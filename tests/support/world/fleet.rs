@@ -83,8 +83,11 @@ pub(crate) fn shared(mut settings: Settings) -> Settings {
     settings
 }
 
-/// Leaves room for so few messages of a node that bursts do not fit.
+/// Leaves room for so few messages of a node, or of all, that bursts do not fit.
 fn narrow(settings: &mut Settings, rng: &mut Rng) {
+    if rng.bool() {
+        settings.limits.queued_bytes = rng.usize(500..4_000);
+    }
     settings.session.queue = rng.usize(1..12);
     settings.session.queue_qos0 = rng.usize(1..6);
     settings.upstream.queue_qos0 = settings.session.queue_qos0;

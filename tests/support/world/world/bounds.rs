@@ -4,7 +4,7 @@ use mqtt_sn_gateway::gateway::NEWCOMERS_MAX;
 use mqtt_sn_gateway::stats::Drop;
 
 use super::World;
-use crate::crowded::OWED_MAX;
+use crate::crowded::{MESSAGE_MAX, OWED_MAX};
 use crate::violation::Rule;
 
 /// With more devices than this the gateway is looked at once in so many inputs only.
@@ -65,7 +65,9 @@ impl World {
                 "{queued} octets are queued, but {counted} are counted"
             ));
         }
-        within("queued octets", "all", queued, limits.queued_bytes)
+        // Each node that is awake may have one message beyond.
+        let most = limits.queued_bytes + self.devices.len() * MESSAGE_MAX;
+        within("queued octets", "all", queued, most)
             .or_else(|| {
                 let most = limits.sessions + NEWCOMERS_MAX;
                 within("sessions", "all", self.gateway.sessions(), most)
