@@ -43,6 +43,11 @@ impl Handshake {
         false
     }
 
+    /// Whether another client than this one is about to take the peer over.
+    pub(super) fn is_anothers(&self, client: &str) -> bool {
+        !self.done && self.client != client
+    }
+
     /// CONNACK accepts the node.
     pub(super) fn end(&mut self) {
         self.done = true;

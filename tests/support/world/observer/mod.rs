@@ -35,6 +35,8 @@ pub struct Observer {
     bound: BTreeMap<Peer, String>,
     shadows: BTreeMap<String, Shadow>,
     granted: BTreeSet<(String, String)>,
+    /// Clients whose CONNECT was refused: the broker may have a session of them all the same.
+    refused: BTreeSet<String>,
     /// The last datagram was a PINGREQ in the name of a client that is not bound to this peer.
     roaming: Option<(Peer, String, Duration)>,
     violations: Vec<Violation>,
@@ -50,6 +52,7 @@ impl Observer {
             bound: BTreeMap::new(),
             shadows: BTreeMap::new(),
             granted: BTreeSet::new(),
+            refused: BTreeSet::new(),
             roaming: None,
             violations: Vec::new(),
         }
@@ -409,6 +412,7 @@ impl Observer {
             return Some((Rule::Form, "nobody asked".to_owned()));
         };
         if !code.is_accepted() {
+            self.refused.insert(hello.client.clone());
             return None;
         }
         hello.end();
@@ -429,6 +433,9 @@ impl Observer {
             self.granted.retain(|(client, _)| *client != hello.client);
         }
         shadow.connect(self.now, peer, hello.clean);
+        if self.refused.contains(&hello.client) {
+            shadow.inherit();
+        }
         None
     }
 
@@ -446,6 +453,10 @@ impl Observer {
         let Some(client) = self.bound.get(peer) else {
             return;
         };
+        let handshake = self.handshakes.get(peer);
+        if handshake.is_some_and(|handshake| handshake.is_anothers(client)) {
+            return;
+        }
         let Some(shadow) = self.shadows.get_mut(client) else {
             return;
         };

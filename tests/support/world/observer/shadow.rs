@@ -130,6 +130,11 @@ impl Shadow {
         }
     }
 
+    /// The broker's session is older than the gateway's: what it repeats may have been sent before.
+    pub(super) fn inherit(&mut self) {
+        self.inherited = true;
+    }
+
     /// The gateway was restarted. What was kept may be a little old: a session may be asleep that was not.
     pub(super) fn survive(&mut self, kept: bool) {
         let subscriptions = std::mem::take(&mut self.subscriptions);
