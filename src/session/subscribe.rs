@@ -238,6 +238,8 @@ impl Session {
             return;
         };
         let filter = self.subscriptions.swap_remove(index).filter;
+        // A node that asks once more wants it after all.
+        self.requests.forget_answer(&filter);
         cx.requests.push(Request::Unsubscribe {
             id: RequestId::OWN,
             filter,
@@ -325,8 +327,9 @@ impl Session {
             return Err(ReturnCode::NotSupported);
         }
         if by == SubscribedAs::Name && !has_wildcard(&key.filter) {
-            self.assign(&key.filter, Registration::Pending, cx)
-                .ok_or(ReturnCode::NotSupported)?;
+            let id = self.assign(&key.filter, Registration::Pending, cx);
+            let id = id.ok_or(ReturnCode::NotSupported)?;
+            self.registry.unrefuse(id);
         }
         Ok(())
     }
@@ -415,6 +418,10 @@ impl SubscriptionRequests {
     fn take(&mut self, request: RequestId) -> Option<Key> {
         let pending = self.pending.take(|pending| pending.request == request);
         pending.map(|pending| pending.key)
+    }
+
+    fn forget_answer(&mut self, filter: &str) {
+        self.last.take_if(|last| *last.key.filter == *filter);
     }
 
     fn remembered(&self, key: &Key, cx: &Context<'_>) -> Option<Answer> {

@@ -155,6 +155,15 @@ impl Registry {
         }
     }
 
+    /// Holds messages on a name the node rejected, and asks for now, until its SUBACK.
+    pub fn unrefuse(&mut self, id: TopicId) {
+        if let Some(index) = self.index(id)
+            && self.entries[index].registration == Registration::Refused
+        {
+            self.entries[index].registration = Registration::Pending;
+        }
+    }
+
     /// Notes that the node may have forgotten every id (I-26). Refusals are forgotten, too.
     pub fn unconfirm_all(&mut self) {
         for entry in &mut self.entries {

@@ -110,3 +110,38 @@ fn a_rejected_register_ends_a_subscription_of_just_that_name() {
         discarded(7),
     ]);
 }
+
+/// The node refuses the name because it has not seen that it is subscribed; it goes on asking.
+#[test]
+fn a_subscription_ended_for_a_refused_name_begins_anew_when_asked_again() {
+    let mut t = Timeline::connected();
+    let wanted = subscribe(5, Q1, Filter::Name("a"));
+    t.at(1).node(wanted);
+    let granted = |id| Event::Subscribed {
+        id,
+        granted: Some(Q1),
+    };
+    let first = t.request_id();
+    t.broker(granted(first))
+        .sends([suback(Q1, TopicId(1), 5, ACCEPTED)]);
+    t.at(10)
+        .broker(message("a", Q1, 7, b"1"))
+        .sends([publish(A, Q1, 1, b"1")]);
+    t.node(puback(A, 1, ReturnCode::InvalidTopicId))
+        .sends([register(TopicId(1), 2, "a")]);
+    t.node(regack(TopicId(1), 2, ReturnCode::NotSupported))
+        .sends([]);
+    t.asks([
+        Request::Unsubscribe {
+            id: RequestId(0),
+            filter: "a".into(),
+        },
+        discarded(7),
+    ]);
+    t.at(1 + T_RETRY).node(wanted).sends([]);
+    let second = t.request_id();
+    // The retained message, which may come before SUBACK.
+    t.broker(message("a", Q1, 8, b"2")).nothing_more();
+    t.broker(granted(second))
+        .sends([suback(Q1, TopicId(1), 5, ACCEPTED), publish(A, Q1, 3, b"2")]);
+}
