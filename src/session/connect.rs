@@ -286,6 +286,7 @@ impl Session {
         self.requests = SubscriptionRequests::default();
         self.uplink.clear();
         self.downlink.clear(cx.budget);
+        self.downlink.forget_sent();
     }
 }
 

@@ -12,6 +12,9 @@ const NETWORK_DELAY: Duration = Duration::from_secs(2);
 /// How many completed exchanges are remembered: as many as a broker has in flight to a client.
 const COMPLETED_MAX: usize = 32;
 
+/// How many messages are remembered that nobody will release; the oldest is forgotten first.
+const UNRELEASED_MAX: usize = 32;
+
 /// Ids the gateway chooses itself, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OwnIds {
@@ -67,6 +70,28 @@ impl Completed {
     }
 }
 
+/// Message ids of QoS 2 that nobody will release: the node may hold them until it starts anew, and would
+/// take another message of such an id for the one it has.
+#[derive(Debug, Default)]
+pub(super) struct Unreleased(VecDeque<MsgId>);
+
+impl Unreleased {
+    pub(super) fn push(&mut self, msg_id: MsgId) {
+        if self.0.len() >= UNRELEASED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(msg_id);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn contains(&self, msg_id: MsgId) -> bool {
+        self.0.contains(&msg_id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +121,19 @@ mod tests {
         assert!(completed.were_lately(MsgId(7), epoch + Duration::from_secs(1)));
         assert!(!completed.were_lately(MsgId(8), epoch + Duration::from_secs(1)));
         assert!(!completed.were_lately(MsgId(7), epoch + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_last_unreleased_ids_are_remembered() {
+        let mut unreleased = Unreleased::default();
+        let one_too_many = 1..=u16::try_from(UNRELEASED_MAX).unwrap() + 1;
+        one_too_many
+            .clone()
+            .map(MsgId)
+            .for_each(|msg_id| unreleased.push(msg_id));
+        let known: Vec<_> = one_too_many
+            .filter(|id| unreleased.contains(MsgId(*id)))
+            .collect();
+        assert_eq!((known.len(), known[0]), (UNRELEASED_MAX, 2));
     }
 }

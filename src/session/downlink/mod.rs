@@ -14,7 +14,7 @@ mod retry;
 use std::collections::VecDeque;
 
 use self::congestion::Held;
-use self::ids::{Completed, OwnIds};
+use self::ids::{Completed, OwnIds, Unreleased};
 use self::queue::{NoRoom, Queue, Room};
 use super::topic::Addressing;
 use super::{Context, ExchangeView, QueueBudget, QueuedView, Session, State, Trouble};
@@ -52,6 +52,7 @@ struct Outside {
     releases: VecDeque<Delivery>,
     /// Message ids of QoS 2 the node has completed lately.
     completed: Completed,
+    unreleased: Unreleased,
     /// Messages the broker sent and the node was not: their repetition is a first sending.
     unsent: Vec<Delivery>,
     /// Topics that wait because the node was congested.
@@ -64,12 +65,14 @@ impl Outside {
             unanswered,
             releases,
             completed,
+            unreleased,
             unsent,
             held,
         } = self;
         unanswered.is_none()
             && releases.is_empty()
             && completed.is_empty()
+            && unreleased.is_empty()
             && unsent.is_empty()
             && held.is_empty()
     }
@@ -484,6 +487,12 @@ impl Session {
             return;
         };
         self.downlink.release_topic(&message.topic);
+        if message.qos == QoS::ExactlyOnce {
+            message
+                .msg_id
+                .into_iter()
+                .for_each(|msg_id| self.downlink.leave_unreleased(msg_id));
+        }
         let octets = cx.len(&sized_publish(&message.payload));
         note_drop(reason, &message.topic, octets, cx);
         if let Some(delivery) = message.delivery {
@@ -515,7 +524,12 @@ impl Session {
     }
 
     fn next_msg_id(&mut self, cx: &Context<'_>) -> MsgId {
-        self.downlink.own_ids.next(cx.now)
+        loop {
+            let msg_id = self.downlink.own_ids.next(cx.now);
+            if !self.downlink.may_be_held(msg_id) {
+                return msg_id;
+            }
+        }
     }
 }
 

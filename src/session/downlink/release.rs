@@ -5,6 +5,7 @@
 //! has forgotten this one. So nothing of it has to be kept: whatever becomes of the gateway, what
 //! the broker repeats means the same message to the node.
 
+use super::ids::Unreleased;
 use super::{Exchange, Origin, Outside, Repetition, Step};
 use crate::moment::Moment;
 use crate::session::{Context, Session, State};
@@ -36,11 +37,13 @@ impl super::Downlink {
         let sent = self.take_unanswered(delivery);
         let is_unsent = self.take_unsent(delivery);
         sent.or_else(|| {
+            let msg_id = delivery.msg_id();
             let maybe = inbound.repeated
                 && inbound.qos == QoS::ExactlyOnce
                 && self.origin == Origin::Inherited
-                && !is_unsent;
-            maybe.then_some(delivery.msg_id())
+                && !is_unsent
+                && !self.may_be_held(msg_id);
+            maybe.then_some(msg_id)
         })
     }
 
@@ -93,6 +96,34 @@ impl super::Downlink {
         delivery
     }
 
+    /// What the node was asked to acknowledge comes no more.
+    fn leave_unanswered(&mut self) {
+        let outside = self.outside.get_mut();
+        if let Some((_, msg_id)) = outside.and_then(|outside| outside.unanswered.take()) {
+            self.leave_unreleased(msg_id);
+        }
+    }
+
+    /// Nobody will have the node forget a message of this id.
+    pub(super) fn leave_unreleased(&mut self, msg_id: MsgId) {
+        self.outside.get_or_make().unreleased.push(msg_id);
+    }
+
+    /// The node starts anew: it holds nothing of what it was sent.
+    pub(in crate::session) fn forget_sent(&mut self) {
+        if let Some(outside) = self.outside.get_mut() {
+            outside.unanswered = None;
+            outside.unreleased = Unreleased::default();
+        }
+        self.outside.drop_if(Outside::is_blank);
+    }
+
+    /// Whether the node may hold a message of this id that nobody will release.
+    pub(super) fn may_be_held(&self, msg_id: MsgId) -> bool {
+        let outside = self.outside.get();
+        outside.is_some_and(|outside| outside.unreleased.contains(msg_id))
+    }
+
     /// Whether the node completed a QoS 2 message of this id lately.
     fn completed_lately(&self, msg_id: MsgId, now: Moment) -> bool {
         let outside = self.outside.get();
@@ -110,6 +141,7 @@ impl Session {
             // A late copy of an earlier answer would be taken for the next one.
             && !self.downlink.completed_lately(msg_id, cx.now)
             && !self.downlink.own_ids.were_lately(msg_id, cx.now)
+            && !self.downlink.may_be_held(msg_id)
         {
             return msg_id;
         }
@@ -148,6 +180,7 @@ impl Session {
     /// The broker has forgotten everything: nobody else will release what the node has.
     pub(in crate::session) fn release_forgotten(&mut self, cx: &mut Context<'_>) {
         self.downlink.queue.orphan();
+        self.downlink.leave_unanswered();
         let exchange = self.downlink.exchange.as_ref();
         if exchange.is_some_and(|exchange| matches!(exchange.step, Step::Received(_))) {
             self.release_taken(None, cx);

@@ -78,7 +78,10 @@ impl Session {
         match exchange.map(|exchange| (exchange.step, exchange.msg_id)) {
             Some((Step::Registering(topic_id), _)) => self.refuse_topic(topic_id, cx),
             Some((Step::Publishing(_), _)) => self.discard_head(Drop::Undeliverable, cx),
-            Some((Step::Releasing(delivery), msg_id)) => self.complete(delivery, msg_id, cx),
+            Some((Step::Releasing(delivery), msg_id)) => {
+                self.downlink.leave_unreleased(msg_id);
+                self.complete(delivery, msg_id, cx);
+            }
             Some((Step::Received(_), _)) | None => {}
         }
     }

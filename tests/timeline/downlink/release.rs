@@ -77,6 +77,24 @@ fn qos2_ends_although_the_broker_forgot_the_session() {
     }
 }
 
+/// The broker begins to count anew; the node may still hold what it was sent.
+#[test]
+fn an_id_of_before_the_broker_forgot_the_session_is_not_used_for_another() {
+    let mut t = inherited();
+    t.at(10)
+        .broker(message("ab", Q2, 7, b"x"))
+        .sends([publish(AB, Q2, 7, b"x")]);
+    t.node(Packet::Disconnect { duration: None });
+    t.asks([Request::Disconnect]).sends([DISCONNECT]);
+    t.at(20)
+        .connects(content(false, false, 600))
+        .asks([connect_request(false)]);
+    t.broker(accepted()).sends([CONNACK]);
+    t.at(30_000)
+        .broker(message("ab", Q2, 7, b"y"))
+        .sends([publish(AB, Q2, 1, b"y")]);
+}
+
 /// A broker may use the lowest free packet id over and over: a late copy of the last PUBREC would be
 /// taken for that of the next message.
 #[test]

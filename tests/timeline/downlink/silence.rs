@@ -126,3 +126,35 @@ fn a_node_that_lives_but_does_not_answer_loses_the_topic_not_the_session() {
     t.broker(message("a", Q0, 0, b"z"))
         .sends([publish(A, Q0, 0, b"z")]);
 }
+
+/// The node may have it, and all its PUBRECs were lost: it would take another of that id for the same.
+#[test]
+fn the_id_of_a_qos2_message_given_up_is_not_used_for_another() {
+    let mut t = subscribed();
+    t.settings.delivery_attempts = 1;
+    t.at(10)
+        .broker(message("a", Q2, 7, b"x"))
+        .sends([publish(A, Q2, 7, b"x")]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + repeat * T_RETRY)
+            .sends([dup(publish(A, Q2, 7, b"x"))]);
+    }
+    t.at(40_010).sends([PINGREQ]);
+    t.at(40_500).node(Packet::PingResp);
+    t.at(50_010).sends([]).asks([discarded(7)]);
+    for (at, own) in [(60_000, 1), (70_000, 2)] {
+        t.at(at)
+            .broker(message("a", Q2, 7, b"y"))
+            .sends([publish(A, Q2, own, b"y")]);
+        t.node(pubrec(own)).asks([done(7)]).sends([]);
+        t.broker(released(7)).sends([pubrel(own)]);
+        t.node(pubcomp(own)).asks([completed(7)]);
+    }
+    t.at(80_000)
+        .connects(content(false, true, 600))
+        .asks([connect_request(true)]);
+    t.broker(accepted()).sends([CONNACK]);
+    t.subscribed("a");
+    t.broker(message("a", Q2, 7, b"z"))
+        .sends([publish(A, Q2, 7, b"z")]);
+}

@@ -64,6 +64,8 @@ pub struct Device {
     pub client: Client,
     /// The Will the gateway should have, and the message it carries.
     pub testament: Option<MessageId>,
+    /// It was connected with this Will.
+    has_will_kept: bool,
     /// It is gone for ever.
     pub dead: bool,
     /// Somebody forges its address.
@@ -96,6 +98,7 @@ impl Device {
         Self {
             client: Client::new(identity(&plan), rng.u16(..)),
             testament: None,
+            has_will_kept: false,
             dead: false,
             victim: false,
             season: Season::Lively,
@@ -230,7 +233,7 @@ impl Device {
                 self.outbox.pop_front();
             }
         }
-        let keeps_will = self.testament.is_some() && !self.plan.clean && self.rng.bool();
+        let keeps_will = self.has_will_kept && !self.plan.clean && self.rng.bool();
         let will = (self.plan.will && !keeps_will).then(|| self.write_will(now, ledger));
         self.client.connect(now, self.plan.clean, will);
     }
@@ -244,6 +247,7 @@ impl Device {
             message.retained = true;
         }
         self.testament = Some(message);
+        self.has_will_kept = false;
         Testament {
             topic,
             message: message.payload(0),
@@ -425,6 +429,7 @@ impl Device {
     fn follow(&mut self, now: Duration, event: Event) {
         match event {
             Event::Connected => {
+                self.has_will_kept = self.testament.is_some();
                 self.failed_wakes = 0;
                 self.plan_sleep(now);
             }

@@ -203,11 +203,15 @@ impl Exchange {
 
     /// Returns the exchange as a reason why no other may begin yet.
     pub(super) fn may_be_left(&self, now: Duration, patience: Patience) -> Option<&Self> {
+        (!self.is_exhausted(now, patience) && !self.suspended).then_some(self)
+    }
+
+    /// Whether the node was asked as often as it has to be.
+    pub(super) fn is_exhausted(&self, now: Duration, patience: Patience) -> bool {
         let round = patience.retries + 1;
         // At a sleeper each wake-up begins a round of its own.
         let silent = self.sendings >= round || self.all_sendings >= 2 * round;
-        let exhausted = silent && (self.overdue || now >= self.last_sent + patience.retry);
-        (!exhausted && !self.suspended).then_some(self)
+        silent && (self.overdue || now >= self.last_sent + patience.retry)
     }
 
     /// A node that is heard from is asked in further rounds; in the last of them it may be silent (I-24).

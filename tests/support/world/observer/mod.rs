@@ -6,6 +6,7 @@
 mod crowded;
 mod exchange;
 mod handshake;
+mod held;
 mod shadow;
 mod subscriptions;
 
@@ -136,15 +137,14 @@ impl Observer {
     }
 
     /// The gateway dies: what was under way is gone. Of a session it may come back as any that was kept.
-    pub fn on_crash(&mut self) {
+    pub fn on_crash(&mut self, now: Duration) {
         self.handshakes.clear();
         self.bound.clear();
         // Shared filters are subscribed again by the store, not on request.
         self.granted.retain(|(grantee, _)| grantee == EVERYBODY);
         self.roaming = None;
-        let kept = self.settings.keep_sessions;
         for shadow in self.shadows.values_mut() {
-            shadow.survive(kept);
+            shadow.survive(now, &self.settings);
         }
     }
 
@@ -231,8 +231,7 @@ impl Observer {
         if shadow.is_over() || shadow.mode == Mode::Active {
             return;
         }
-        shadow.mode = Mode::Awake;
-        shadow.prompt();
+        shadow.wake();
         let old = shadow.peer.replace(peer.clone());
         if let Some(old) = old.filter(|old| old != peer) {
             self.bound.remove(&old);

@@ -8,6 +8,7 @@ use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, ReturnCode, Topic, Topi
 
 use super::crowded::Crowded;
 use super::exchange::{Exchange, Kind, Patience};
+use super::held::Held;
 use super::name_of;
 use super::subscriptions::{Asked, Subscriptions};
 use crate::ledger::{Confirmed, Ledger, MessageId};
@@ -58,6 +59,7 @@ pub(super) struct Shadow {
     /// The node's last PUBREC.
     received_at: Option<(MsgId, Duration)>,
     begun: BTreeMap<Vec<u8>, MsgId>,
+    held: Held,
     /// Messages of QoS 1 the node has acknowledged. To a session that was lost meanwhile that says
     /// nothing, and nobody outside knows: the broker repeats them, and the gateway may with DUP.
     answered: BTreeSet<Vec<u8>>,
@@ -87,6 +89,7 @@ impl Shadow {
             exchange: None,
             received_at: None,
             begun: BTreeMap::new(),
+            held: Held::default(),
             answered: BTreeSet::new(),
             subscriptions: Subscriptions::default(),
             clean: true,
@@ -136,7 +139,16 @@ impl Shadow {
     }
 
     /// The gateway was restarted. What was kept may be a little old: a session may be asleep that was not.
-    pub(super) fn survive(&mut self, kept: bool) {
+    pub(super) fn survive(&mut self, now: Duration, settings: &Settings) {
+        let patience = self
+            .peer
+            .as_ref()
+            .map(|peer| Patience::on(peer.link, settings));
+        let exchange = self.exchange.as_ref().zip(patience);
+        if exchange.is_some_and(|(exchange, patience)| exchange.is_exhausted(now, patience)) {
+            self.give_up_name();
+        }
+        let kept = settings.keep_sessions;
         let subscriptions = std::mem::take(&mut self.subscriptions);
         let clean = self.clean;
         let kept = kept.then(|| (std::mem::take(&mut self.names), self.left_at));
@@ -153,6 +165,13 @@ impl Shadow {
             self.mode = Mode::Asleep;
             self.over = false;
         }
+    }
+
+    /// The node collects its messages. The gateway may have ended the wake-up before without a word.
+    pub(super) fn wake(&mut self) {
+        self.mode = Mode::Awake;
+        self.crowded.end();
+        self.prompt();
     }
 
     /// The gateway sent DISCONNECT; returns whether the session goes on, asleep or untouched.
@@ -215,8 +234,7 @@ impl Shadow {
         match *packet {
             Packet::PingReq { .. } => {
                 if self.mode != Mode::Active {
-                    self.mode = Mode::Awake;
-                    self.prompt();
+                    self.wake();
                 }
             }
             Packet::Disconnect {
@@ -248,6 +266,7 @@ impl Shadow {
                 }
             }
             Packet::PubComp { msg_id } => {
+                self.held.drop(msg_id);
                 if let Some(exchange) = self
                     .exchange
                     .take_if(|exchange| exchange.is_released(msg_id))
@@ -327,6 +346,7 @@ impl Shadow {
         };
         let payload = exchange.payload().to_vec();
         self.begun.remove(&payload);
+        self.held.drop(msg_id);
         match code {
             ReturnCode::Accepted => {
                 self.confirm(&payload, ledger);
@@ -343,6 +363,15 @@ impl Shadow {
             ReturnCode::InvalidTopicId | ReturnCode::NotSupported | ReturnCode::Reserved(_) => {
                 self.give_up(&payload, ledger);
             }
+        }
+    }
+
+    /// The node does not answer the REGISTER there is: the gateway drops messages on the name.
+    fn give_up_name(&mut self) {
+        let topic = self.exchange.as_ref().and_then(Exchange::topic);
+        if let Some(topic) = topic.map(str::to_owned) {
+            self.subscriptions.leave(&topic);
+            self.hopeless.insert(topic, Duration::MAX);
         }
     }
 
@@ -493,11 +522,13 @@ impl Shadow {
                 return Some((Rule::OneExchange, format!("{verdict} is not finished")));
             }
             let payload = running.payload().to_vec();
-            if let Some(topic) = running.topic().map(str::to_owned) {
-                self.subscriptions.leave(&topic);
-                self.hopeless.insert(topic, Duration::MAX);
-            }
+            self.give_up_name();
             self.give_up(&payload, ledger);
+        }
+        if let Kind::Publish(payload, QoS::ExactlyOnce) = &kind
+            && let Some(what) = self.held.send(msg_id, payload)
+        {
+            return Some((Rule::ExactlyOnce, what));
         }
         let verdict = self.dup_is_right(&kind, msg_id, dup, ledger);
         if !matches!(kind, Kind::Release) {

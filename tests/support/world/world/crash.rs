@@ -32,7 +32,7 @@ impl World {
         if self.settings.upstream.mode == Mode::Shared {
             self.forget_unconfirmed();
         }
-        self.observer.on_crash();
+        self.observer.on_crash(now);
         self.agenda.enter(now + pause, Happening::Restart);
     }
 
