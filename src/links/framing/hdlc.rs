@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crc::{CRC_16_IBM_SDLC, Crc, Table};
 
-use super::assembly::Assembly;
+use super::stuffing::{Stuffed, escape};
 use super::{Codec, Decoded, Discard, TooLong, check_length};
 
 const FLAG: u8 = 0x7e;
@@ -23,8 +23,7 @@ static FCS: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_IBM_SDLC);
 #[derive(Debug)]
 pub struct Hdlc {
     max: usize,
-    frame: Assembly,
-    escaped: bool,
+    frame: Stuffed<FLAG, ESCAPE>,
 }
 
 impl Hdlc {
@@ -32,62 +31,29 @@ impl Hdlc {
     pub const fn new(max: usize) -> Self {
         Self {
             max,
-            frame: Assembly::new(max + FCS_OCTETS),
-            escaped: false,
+            frame: Stuffed::new(max + FCS_OCTETS),
         }
     }
 }
 
 impl Codec for Hdlc {
     fn decode<'a>(&'a mut self, _now: Instant, input: &mut &[u8]) -> Option<Decoded<'a>> {
-        self.frame.release();
-        loop {
-            if self.frame.overflows() {
-                return Some(self.frame.spill());
-            }
-            let (&first, rest) = input.split_first()?;
-            if first == FLAG {
-                *input = rest;
-                if std::mem::take(&mut self.escaped) {
-                    self.frame.fail(Discard::Truncated);
-                }
-                if self.frame.is_empty() {
-                    self.frame.clear();
-                    continue;
-                }
-                return self.frame.finish(verify);
-            }
-            if std::mem::take(&mut self.escaped) {
-                *input = rest;
-                self.frame.push(first ^ CHANGED_BIT);
-                continue;
-            }
-            let run = input
-                .iter()
-                .position(|octet| matches!(*octet, FLAG | ESCAPE))
-                .unwrap_or(input.len());
-            let (plain, rest) = input.split_at(run);
-            self.frame.extend(plain);
-            *input = rest;
-            if let [ESCAPE, rest @ ..] = rest {
-                self.escaped = true;
-                *input = rest;
-            }
-        }
+        let unescape = |octet| Ok(changed(octet));
+        self.frame
+            .decode(input, unescape, Discard::Truncated, verify)
     }
 
     fn encode(&self, content: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
         check_length(content, self.max)?;
         out.push(FLAG);
-        escape(content, out);
-        escape(&FCS.checksum(content).to_le_bytes(), out);
+        escape::<FLAG, ESCAPE>(content, changed, out);
+        escape::<FLAG, ESCAPE>(&FCS.checksum(content).to_le_bytes(), changed, out);
         out.push(FLAG);
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.frame.clear();
-        self.escaped = false;
+        self.frame.reset();
     }
 }
 
@@ -104,15 +70,6 @@ fn verify(octets: &[u8]) -> Result<Range<usize>, Discard> {
     }
 }
 
-fn escape(octets: &[u8], out: &mut Vec<u8>) {
-    let mut rest = octets;
-    while let Some(run) = rest
-        .iter()
-        .position(|octet| matches!(*octet, FLAG | ESCAPE))
-    {
-        out.extend_from_slice(&rest[..run]);
-        out.extend_from_slice(&[ESCAPE, rest[run] ^ CHANGED_BIT]);
-        rest = &rest[run + 1..];
-    }
-    out.extend_from_slice(rest);
+const fn changed(octet: u8) -> u8 {
+    octet ^ CHANGED_BIT
 }

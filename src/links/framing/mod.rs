@@ -18,6 +18,7 @@ pub mod loralink;
 pub mod radiohead;
 pub mod raw;
 pub mod slip;
+mod stuffing;
 mod window;
 pub mod xbee;
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crc::{CRC_16_IBM_SDLC, CRC_16_XMODEM, Crc, Table};
 
-use super::assembly::Assembly;
+use super::stuffing::{Stuffed, escape};
 use super::{Codec, Decoded, Discard, TooLong, check_length};
 
 const END: u8 = 0xc0;
@@ -53,8 +53,7 @@ impl Check {
 pub struct Slip {
     check: Check,
     max: usize,
-    frame: Assembly,
-    escaped: bool,
+    frame: Stuffed<END, ESC>,
 }
 
 impl Slip {
@@ -63,77 +62,31 @@ impl Slip {
         Self {
             check,
             max,
-            frame: Assembly::new(max + check.octets()),
-            escaped: false,
-        }
-    }
-
-    fn unescape(&mut self, octet: u8) {
-        self.escaped = false;
-        match octet {
-            ESC_END => self.frame.push(END),
-            ESC_ESC => self.frame.push(ESC),
-            other => {
-                self.frame.push(other);
-                self.frame.fail(Discard::Escape);
-            }
+            frame: Stuffed::new(max + check.octets()),
         }
     }
 }
 
 impl Codec for Slip {
     fn decode<'a>(&'a mut self, _now: Instant, input: &mut &[u8]) -> Option<Decoded<'a>> {
-        self.frame.release();
-        loop {
-            if self.frame.overflows() {
-                return Some(self.frame.spill());
-            }
-            let (&first, rest) = input.split_first()?;
-            if first == END {
-                *input = rest;
-                if std::mem::take(&mut self.escaped) {
-                    self.frame.fail(Discard::Escape);
-                }
-                if self.frame.is_empty() {
-                    self.frame.clear();
-                    continue;
-                }
-                let check = self.check;
-                return self.frame.finish(|octets| verify(check, octets));
-            }
-            if self.escaped {
-                *input = rest;
-                self.unescape(first);
-                continue;
-            }
-            let run = input
-                .iter()
-                .position(|octet| matches!(*octet, END | ESC))
-                .unwrap_or(input.len());
-            let (plain, rest) = input.split_at(run);
-            self.frame.extend(plain);
-            *input = rest;
-            if let [ESC, rest @ ..] = rest {
-                self.escaped = true;
-                *input = rest;
-            }
-        }
+        let check = self.check;
+        let verify = |octets: &[u8]| verify(check, octets);
+        self.frame.decode(input, unescape, Discard::Escape, verify)
     }
 
     fn encode(&self, content: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
         check_length(content, self.max)?;
         out.push(END);
-        escape(content, out);
+        escape::<END, ESC>(content, code, out);
         if let Some(checksum) = self.check.checksum(content) {
-            escape(&checksum, out);
+            escape::<END, ESC>(&checksum, code, out);
         }
         out.push(END);
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.frame.clear();
-        self.escaped = false;
+        self.frame.reset();
     }
 }
 
@@ -149,15 +102,14 @@ fn verify(check: Check, octets: &[u8]) -> Result<std::ops::Range<usize>, Discard
     }
 }
 
-fn escape(octets: &[u8], out: &mut Vec<u8>) {
-    let mut rest = octets;
-    while let Some(run) = rest.iter().position(|octet| matches!(*octet, END | ESC)) {
-        out.extend_from_slice(&rest[..run]);
-        out.extend_from_slice(match rest[run] {
-            END => &[ESC, ESC_END],
-            _ => &[ESC, ESC_ESC],
-        });
-        rest = &rest[run + 1..];
+const fn code(octet: u8) -> u8 {
+    if octet == END { ESC_END } else { ESC_ESC }
+}
+
+const fn unescape(octet: u8) -> Result<u8, Discard> {
+    match octet {
+        ESC_END => Ok(END),
+        ESC_ESC => Ok(ESC),
+        _ => Err(Discard::Escape),
     }
-    out.extend_from_slice(rest);
 }

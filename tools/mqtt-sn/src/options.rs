@@ -11,6 +11,39 @@ use crate::failure::Failure;
 use crate::net::{Capture, Faults, Trace, Verbosity, local_address_for, resolve};
 use crate::session::{Config, Will};
 
+/// Where the gateway is, for those who do not search for it.
+#[derive(Args, Clone, Debug)]
+pub struct HostOptions {
+    /// Name or address of the gateway
+    #[arg(
+        short = 'h',
+        long,
+        default_value = "127.0.0.1",
+        env = "MQTTSN_HOST",
+        hide_env_values = true
+    )]
+    host: String,
+    /// UDP port of the gateway
+    #[arg(
+        short = 'p',
+        long,
+        default_value_t = 1883,
+        env = "MQTTSN_PORT",
+        hide_env_values = true
+    )]
+    port: u16,
+}
+
+impl HostOptions {
+    /// Looks the gateway up.
+    ///
+    /// # Errors
+    /// When the name is unknown.
+    pub fn address(&self) -> Result<SocketAddr, Failure> {
+        resolve(&self.host, self.port)
+    }
+}
+
 /// Where the gateway is.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]

@@ -12,7 +12,7 @@ use super::process::{Process, Usage};
 use crate::clock;
 use crate::command::station::{check, interrupted, unreachable};
 use crate::failure::Failure;
-use crate::net::{Fleet, Happening, NodeIndex, Trace, Verbosity, resolve};
+use crate::net::{Fleet, Happening, NodeIndex, Trace, Verbosity};
 use crate::session::{Asked, Config, Event, Session};
 
 /// How long goodbyes may take.
@@ -43,7 +43,7 @@ impl Crew {
     pub(crate) fn assemble(args: &CommonArgs, window: u16) -> Result<Self, Failure> {
         allow_open_files(u64::from(args.nodes) + OTHER_FILES)?;
         let process = args.pid.map(Process::new).transpose()?;
-        let gateway = resolve(&args.host, args.port)?;
+        let gateway = args.gateway.address()?;
         let mut fleet = Fleet::new(Trace::new(Verbosity::Silent, None))?;
         fleet.watch_signals()?;
         for number in 0..args.nodes {

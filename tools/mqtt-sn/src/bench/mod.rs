@@ -27,7 +27,7 @@ use mqtt_sn_gateway::wire::QoS;
 
 use crate::clock;
 use crate::failure::Failure;
-use crate::options::{connected_qos, seconds};
+use crate::options::{HostOptions, connected_qos, seconds};
 
 pub(crate) use crew::allow_open_files;
 pub(crate) use figures::Times;
@@ -200,24 +200,8 @@ struct CommonArgs {
     /// Number of nodes
     #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     nodes: u32,
-    /// Name or address of the gateway
-    #[arg(
-        short = 'h',
-        long,
-        default_value = "127.0.0.1",
-        env = "MQTTSN_HOST",
-        hide_env_values = true
-    )]
-    host: String,
-    /// UDP port of the gateway
-    #[arg(
-        short = 'p',
-        long,
-        default_value_t = 1883,
-        env = "MQTTSN_PORT",
-        hide_env_values = true
-    )]
-    port: u16,
+    #[command(flatten)]
+    gateway: HostOptions,
     /// Local addresses to spread the nodes over, each good for some 28,000
     #[arg(long, value_name = "ADDRESS")]
     bind: Vec<IpAddr>,

@@ -18,8 +18,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
-use crate::net::{local_address_for, resolve};
-use crate::options::seconds;
+use crate::net::local_address_for;
+use crate::options::{HostOptions, seconds};
 
 /// Messages that may wait on either side.
 const WAITING_MAX: usize = 256;
@@ -46,24 +46,8 @@ pub(crate) struct BridgeArgs {
     /// Seconds to wait after opening, for boards that reset then [default: 2.2 for aquila, else 0]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     settle: Option<Duration>,
-    /// Name or address of the gateway
-    #[arg(
-        short = 'h',
-        long,
-        default_value = "127.0.0.1",
-        env = "MQTTSN_HOST",
-        hide_env_values = true
-    )]
-    host: String,
-    /// UDP port of the gateway
-    #[arg(
-        short = 'p',
-        long,
-        default_value_t = 1883,
-        env = "MQTTSN_PORT",
-        hide_env_values = true
-    )]
-    port: u16,
+    #[command(flatten)]
+    gateway: HostOptions,
     /// Tell nodes apart by forwarder encapsulation; the gateway has to permit it (forwarders)
     #[arg(long)]
     fe: bool,
@@ -78,7 +62,7 @@ pub(crate) struct BridgeArgs {
 /// When the gateway's name is unknown or a socket cannot be had. A dongle that is not there is waited
 /// for.
 pub(crate) fn run(args: &BridgeArgs) -> Result<(), Failure> {
-    let gateway = resolve(&args.host, args.port)?;
+    let gateway = args.gateway.address()?;
     let mut config = SerialConfig::new("bridge", args.serial.clone(), args.framing);
     if args.transmit_serial.is_some() && args.framing != Framing::LoRaLink {
         let why = "--transmit-serial: only loralink has a device of its own for sending";

@@ -18,9 +18,8 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::net::{
     Direction, Fate, Fleet, Happening, Lossy, Trace, Verbosity, local_address_for, open_socket,
-    resolve,
 };
-use crate::options::{FaultOptions, WatchOptions, seconds};
+use crate::options::{FaultOptions, HostOptions, WatchOptions, seconds};
 use crate::print::line;
 
 /// Options of `proxy`.
@@ -32,24 +31,8 @@ pub(crate) struct ProxyArgs {
     /// UDP port to listen on, where the nodes think the gateway is; 0 takes a free one
     #[arg(short = 'l', long, value_name = "PORT", default_value_t = 11883)]
     listen: u16,
-    /// Name or address of the gateway
-    #[arg(
-        short = 'h',
-        long,
-        default_value = "127.0.0.1",
-        env = "MQTTSN_HOST",
-        hide_env_values = true
-    )]
-    host: String,
-    /// UDP port of the gateway
-    #[arg(
-        short = 'p',
-        long,
-        default_value_t = 1883,
-        env = "MQTTSN_PORT",
-        hide_env_values = true
-    )]
-    port: u16,
+    #[command(flatten)]
+    gateway: HostOptions,
     /// Most nodes at once; others are not served
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     nodes: u32,
@@ -67,7 +50,7 @@ pub(crate) struct ProxyArgs {
 /// # Errors
 /// When the port cannot be had or the gateway's name is unknown.
 pub(crate) fn run(args: &ProxyArgs) -> Result<(), Failure> {
-    let gateway = resolve(&args.host, args.port)?;
+    let gateway = args.gateway.address()?;
     allow_open_files(u64::from(args.nodes) + 64)?;
     let mut fleet = Fleet::new(Trace::new(Verbosity::Silent, None))?;
     fleet.watch_signals()?;
