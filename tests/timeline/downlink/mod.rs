@@ -11,7 +11,7 @@ mod silence;
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::upstream::{Event, Request, RequestId, UplinkStage};
-use mqtt_sn_gateway::wire::{Packet, Publish, QoS, ReturnCode, Topic, TopicId};
+use mqtt_sn_gateway::wire::{Filter, Packet, Publish, QoS, ReturnCode, Topic, TopicId};
 
 use crate::support::*;
 
