@@ -70,11 +70,13 @@ pub enum Drop {
     Undeliverable,
     /// It waited for the broker for longer than the store keeps it.
     Expired,
+    /// A request of a node that has too many under way, and will repeat this one.
+    Busy,
 }
 
 impl Drop {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::ReservedType,
         Self::Oversize,
@@ -90,6 +92,7 @@ impl Drop {
         Self::Refused,
         Self::Undeliverable,
         Self::Expired,
+        Self::Busy,
     ];
 
     /// Returns the name metrics and programs know it by.
@@ -110,6 +113,7 @@ impl Drop {
             Self::Refused => "refused",
             Self::Undeliverable => "undeliverable",
             Self::Expired => "expired",
+            Self::Busy => "busy",
         }
     }
 
@@ -131,6 +135,7 @@ impl Drop {
             Self::Refused => "the node refused it",
             Self::Undeliverable => "the node did not acknowledge it, again and again",
             Self::Expired => "the broker was away for longer than store.max_age",
+            Self::Busy => "the node has too many requests under way; it repeats this one",
         }
     }
 }

@@ -260,16 +260,13 @@ impl Session {
         }
         let answered = self.answered;
         self.heard(cx.now);
-        if self.orphaned {
-            self.refuse(cx);
-            return;
-        }
         match *packet {
-            Packet::WillTopic(will) => self.handle_will_topic(will, answered, cx),
-            Packet::WillMsg { message } => self.handle_will_msg(message, answered, cx),
             Packet::Disconnect {
                 duration: None | Some(0),
             } => self.handle_disconnect(cx),
+            _ if self.orphaned => self.refuse(cx),
+            Packet::WillTopic(will) => self.handle_will_topic(will, answered, cx),
+            Packet::WillMsg { message } => self.handle_will_msg(message, answered, cx),
             Packet::Disconnect {
                 duration: Some(seconds),
             } => self.handle_sleep(seconds, cx),

@@ -7,6 +7,7 @@ use super::topic::short_name;
 use super::{Context, Promise, Session, SubscriptionView, Trouble};
 use crate::memory::Seldom;
 use crate::moment::Moment;
+use crate::stats::Drop;
 use crate::topics::{Registration, is_valid_filter};
 use crate::upstream::{Request, RequestId};
 use crate::wire::{Filter, MsgId, Packet, QoS, ReturnCode, TopicId};
@@ -291,6 +292,11 @@ impl Session {
             return;
         }
         if let Err(code) = self.prepare(&key, cx) {
+            if key.what == What::Unsubscribe {
+                // There is no way to say so (I-39).
+                cx.stats.drops[Drop::Busy] += 1;
+                return;
+            }
             cx.stats.rejections += 1;
             cx.note(Trouble::Subscribe((&*key.filter).into(), code));
             send_suback(QoS::AtMostOnce, TopicId::NONE, key.msg_id, code, cx);

@@ -111,6 +111,15 @@ impl Session {
             .map(|(_, name)| name.clone())
     }
 
+    /// Returns the name that two octets spell, if the node has used it, or any, as a short name.
+    pub(super) fn used_short_name(&self, octets: TopicId) -> Option<Arc<str>> {
+        let octets = octets.0.to_be_bytes();
+        let mut subscriptions = self.subscriptions.iter();
+        let is_used = self.uses_short_names
+            || subscriptions.any(|subscription| subscription.by == SubscribedAs::Short(octets));
+        short_name(octets).filter(|_| is_used)
+    }
+
     /// Chooses how to address a message to the node, by what the node itself used (I-10).
     pub(super) fn addressing(&mut self, name: &Arc<str>, cx: &Context<'_>) -> Addressing {
         if self.requests.await_suback_of(name) {

@@ -232,7 +232,7 @@ impl Session {
     /// for that.
     fn release_unknown(&mut self, msg_id: MsgId, cx: &mut Context<'_>) {
         if self.uplink.is_full(cx.settings.uplink_window) {
-            // It will ask again.
+            cx.stats.drops[Drop::Busy] += 1;
             return;
         }
         let id = self.next_request_id();

@@ -25,6 +25,25 @@ fn broadcasting(gwinfo: GwInfoTo) -> Settings {
     settings
 }
 
+/// Any message from its address is a sign of life (I-34); of these the session did not hear.
+#[test]
+fn a_connected_node_that_searches_is_alive() {
+    let of_seekers = [
+        SEARCH,
+        ADVERTISE,
+        Packet::GwInfo {
+            gw_id: 9,
+            gw_addr: b"x",
+        },
+    ];
+    for packet in of_seekers {
+        let mut t = Bench::new();
+        t.connected(A, "n", true);
+        t.at(320_000).node(A, packet).discard_sent();
+        t.at(600_000).sends([]);
+    }
+}
+
 #[test]
 fn the_asker_is_answered() {
     Bench::new().node(A, SEARCH).sends([(A, GWINFO)]);

@@ -8,6 +8,7 @@ mod keep_alive;
 mod sleep;
 mod sleep_congestion;
 mod sleep_connect;
+mod sleep_interrupted;
 mod subscribe;
 mod support;
 mod topics;

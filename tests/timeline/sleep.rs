@@ -488,6 +488,18 @@ fn strict_sleep_refuses_it() {
     t.request_id();
 }
 
+/// On shared connections, where the gateway publishes Wills, its goodbye was followed by its Will (I-20).
+#[test]
+fn a_sleeper_without_broker_may_say_goodbye() {
+    let (mut t, _) = asleep();
+    t.at(2_000).broker(Event::Closed).nothing_more();
+    t.at(3_000)
+        .node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect])
+        .is(Status::Disconnected);
+}
+
 #[test]
 fn a_sleeper_learns_of_a_lost_broker_at_its_next_word() {
     let (mut t, _) = asleep();

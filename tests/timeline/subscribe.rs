@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE [S 6.9; I-09, I-11, I-22, I-39].
 
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::upstream::{Event, Request, RequestId};
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId};
 
@@ -182,6 +183,49 @@ fn too_many_open_requests_are_congestion() {
         ReturnCode::Congestion,
     )])
     .asks([]);
+}
+
+/// It was answered with SUBACK, which a node that waits for UNSUBACK does not know what to do with (I-39).
+#[test]
+fn unsubscribe_beyond_the_open_requests_is_left_to_its_repetition() {
+    let mut t = Timeline::connected();
+    t.at(1).subscribed("e");
+    let mut last = RequestId::OWN;
+    for (msg_id, name) in (1..).zip(["a", "b", "c", "d"]) {
+        t.node(subscribe(msg_id, QoS::AtMostOnce, Filter::Name(name)));
+        last = t.request_id();
+    }
+    t.node(unsubscribe(5, "e")).nothing_more();
+    assert_eq!(t.stats.drops[Drop::Busy], 1);
+    t.broker(granted(last, QoS::AtMostOnce));
+    t.sends([suback(QoS::AtMostOnce, TopicId(6), 4, ACCEPTED)]);
+    t.at(T_RETRY).node(unsubscribe(5, "e"));
+    let id = t.request_id();
+    t.broker(Event::Unsubscribed { id })
+        .sends([Packet::UnsubAck { msg_id: MsgId(5) }]);
+}
+
+/// A node that had no room for a topic found some, and subscribed to it: what the broker sent before its
+/// SUBACK, such as a retained message, was dropped as refused (I-11, I-12).
+#[test]
+fn a_refused_name_is_wanted_again_when_the_node_subscribes_to_it() {
+    let mut t = Timeline::connected();
+    let id = TopicId(1);
+    t.at(1).subscribed("#");
+    t.broker(message("a", QoS::AtLeastOnce, 7, b"1"))
+        .sends([register(id, 1, "a")]);
+    t.node(regack(id, 1, ReturnCode::NotSupported))
+        .asks([discarded(7)]);
+    t.at(1_000)
+        .node(subscribe(5, QoS::AtLeastOnce, Filter::Name("a")));
+    let request = t.request_id();
+    t.broker(message("a", QoS::AtLeastOnce, 8, b"retained"))
+        .nothing_more();
+    t.broker(granted(request, QoS::AtLeastOnce));
+    t.sends([
+        suback(QoS::AtLeastOnce, id, 5, ACCEPTED),
+        publish(Topic::Normal(id), QoS::AtLeastOnce, 2, b"retained"),
+    ]);
 }
 
 #[test]

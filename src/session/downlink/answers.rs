@@ -58,7 +58,7 @@ impl Session {
             ..
         }) = current
         else {
-            return self.handle_stray_puback(topic_id, code, cx);
+            return self.handle_stray_puback(topic_id, msg_id, code, cx);
         };
         let Some(head) = self.downlink.queue.front_mut() else {
             return;
@@ -89,7 +89,16 @@ impl Session {
 
     /// RIOT rejects a QoS 0 message so: the next one is preceded by REGISTER (I-25). PUBACK does not
     /// say of which type the id is, but no id is both normal and pre-defined (I-08).
-    fn handle_stray_puback(&mut self, topic_id: TopicId, code: ReturnCode, cx: &mut Context<'_>) {
+    fn handle_stray_puback(
+        &mut self,
+        topic_id: TopicId,
+        msg_id: MsgId,
+        code: ReturnCode,
+        cx: &mut Context<'_>,
+    ) {
+        if code == ReturnCode::Congestion && msg_id == MsgId::NONE {
+            return self.pause_after_qos0(cx);
+        }
         if code != ReturnCode::InvalidTopicId {
             return cx.unexpected();
         }
@@ -97,6 +106,8 @@ impl Session {
             self.registry.set(topic_id, Registration::Unconfirmed);
         } else if let Some(name) = self.used_predefined(topic_id) {
             self.forget_addressing(&name, Topic::Predefined(topic_id));
+        } else if let Some(name) = self.used_short_name(topic_id) {
+            self.forget_addressing(&name, Topic::Short(topic_id.0.to_be_bytes()));
         } else {
             cx.unexpected();
         }

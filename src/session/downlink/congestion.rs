@@ -140,6 +140,16 @@ impl Session {
         }
     }
 
+    /// The node had no room for a message of QoS 0. That one is gone; it gets no other for a while, unless
+    /// one waits for its answer, which will say more.
+    pub(super) fn pause_after_qos0(&mut self, cx: &mut Context<'_>) {
+        let is_idle = self.downlink.exchange.is_none() && !self.downlink.paused;
+        if is_idle && matches!(self.state, State::Active { .. }) {
+            self.downlink.paused = true;
+            self.downlink.retry_at = Some(cx.now + cx.link.retry);
+        }
+    }
+
     fn head_topic(&mut self) -> Option<Arc<str>> {
         let head = self.downlink.queue.front_mut()?;
         Some(head.topic.clone())

@@ -125,6 +125,38 @@ fn a_congested_node_is_left_alone_for_a_while() {
         .sends([publish(A, Q0, 0, b"y")]);
 }
 
+/// PUBACK 0x01 pauses deliveries whatever the QoS of what it rejects [S 6.10]; at QoS 0 it was ignored,
+/// and the node sent one message after the other.
+#[test]
+fn a_node_without_room_for_qos0_is_left_alone_for_a_while() {
+    let mut t = busy();
+    let refusal = puback(A, 0, CONGESTION);
+    t.at(10)
+        .broker(message("a", Q0, 0, b"1"))
+        .sends([publish(A, Q0, 0, b"1")]);
+    t.at(20).node(refusal).due(20 + T_RETRY);
+    t.broker(message("a", Q0, 0, b"2"))
+        .broker(message("b", Q1, 7, b"3"))
+        .nothing_more();
+    // Copies of it, and refusals of what was sent before it, count once.
+    t.at(5_000).node(refusal).due(20 + T_RETRY);
+    t.at(20 + T_RETRY)
+        .sends([publish(A, Q0, 0, b"2"), publish(B, Q1, 1, b"3")]);
+    // What it does with the message under way says more.
+    t.node(refusal).due(20 + 2 * T_RETRY);
+    t.node(puback(B, 1, ACCEPTED)).asks([done(7)]);
+    t.broker(message("a", Q0, 0, b"4"))
+        .sends([publish(A, Q0, 0, b"4")]);
+    // A sleeper is not woken up for it.
+    t.node(refusal).node(sleep(60)).sends([DISCONNECT]);
+    t.due(20 + T_RETRY + 90_000).node(refusal);
+    t.due(20 + T_RETRY + 90_000)
+        .broker(message("a", Q0, 0, b"5"));
+    t.at(30_000)
+        .node(WAKE)
+        .sends([publish(A, Q0, 0, b"5"), Packet::PingResp]);
+}
+
 /// A node that never has room for one message, and says so each time, got nothing else for ever.
 #[test]
 fn a_message_the_node_never_has_room_for_is_given_up_and_lets_others_pass() {

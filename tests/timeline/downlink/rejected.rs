@@ -74,6 +74,34 @@ fn a_predefined_id_rejected_at_qos0_is_replaced_by_a_normal_one() {
         .sends([register(TopicId(3), 1, "predef/two")]);
 }
 
+/// Nor does it say that the two octets are a short name: messages on it went on and on (I-25).
+#[test]
+fn a_short_name_rejected_at_qos0_is_replaced_by_a_normal_id() {
+    let short = Topic::Short(*b"ab");
+    let mut t = subscribed();
+    t.at(10).node(publish(short, Q0, 0, b"up"));
+    t.request_id();
+    t.broker(message("ab", Q0, 0, b"1"))
+        .sends([publish(short, Q0, 0, b"1")]);
+    t.node(puback(short, 0, ReturnCode::InvalidTopicId))
+        .nothing_more();
+    t.broker(message("ab", Q0, 0, b"2"))
+        .sends([register(TopicId(3), 1, "ab")]);
+
+    let mut t = Timeline::connected();
+    t.at(10).node(subscribe(5, Q0, Filter::Short(*b"ab")));
+    let id = t.request_id();
+    t.broker(Event::Subscribed {
+        id,
+        granted: Some(Q0),
+    });
+    t.sends([suback(Q0, short.octets(), 5, ACCEPTED)]);
+    t.node(puback(short, 0, ReturnCode::InvalidTopicId))
+        .nothing_more();
+    t.broker(message("ab", Q0, 0, b"1"))
+        .sends([register(TopicId(1), 1, "ab")]);
+}
+
 #[test]
 fn a_message_the_node_does_not_support_is_dropped() {
     for code in [ReturnCode::NotSupported, ReturnCode::Reserved(0x80)] {
