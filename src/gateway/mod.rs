@@ -380,11 +380,15 @@ impl Gateway {
     fn handle_packet(&mut self, now: Moment, from: Peer, route: Route, packet: &Packet<'_>) {
         let core = &mut self.core;
         if let Packet::SearchGw { radius } = packet {
+            let _ = self.nodes.heard(now, &from);
             self.discovery.answer(from, route, *radius, core);
         } else if let Packet::Advertise { gw_id, duration } = packet {
             self.discovery.hear(now, *gw_id, *duration, core);
-        } else if let Packet::GwInfo { .. } = packet {
-            // Other gateways, and nodes that speak of them.
+        } else if let Packet::GwInfo { gw_addr, .. } = packet {
+            // A node that speaks of another gateway says where that is; the gateway itself does not.
+            if !gw_addr.is_empty() {
+                let _ = self.nodes.heard(now, &from);
+            }
         } else if let Packet::Publish(publish) = packet
             && publish.qos == QoS::MinusOne
         {

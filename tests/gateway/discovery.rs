@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{GwInfoTo, Settings};
+use mqtt_sn_gateway::gateway::{GwInfoTo, Input, LinkEvent, LinkId, Network, Settings};
 use mqtt_sn_gateway::wire::Packet;
 
 use crate::support::*;
@@ -193,4 +193,79 @@ fn an_advertisement_without_a_duration_is_good_for_three_seconds() {
     let mut t = standing_by();
     t.at(0).node(A, now).at(2_999).sends([]);
     t.at(3_000).sends([(ALL, ADVERTISE)]);
+}
+
+/// Nothing is broadcast through a forwarder: who searched behind one heard nothing where GWINFO is broadcast.
+#[test]
+fn who_searches_behind_a_forwarder_is_answered_there() {
+    let wrapped = |inner: &[u8]| [b"\x04\xfe\x00\x09", inner].concat();
+    let gwinfo = wrapped(b"\x03\x02\x01");
+    for to in [GwInfoTo::Unicast, GwInfoTo::Broadcast, GwInfoTo::Both] {
+        let mut settings = broadcasting(to);
+        settings.advertise = None;
+        settings.links[0].forwarders = vec![Network::Any];
+        let mut t = Bench::with(settings);
+        t.raw(A, &wrapped(b"\x03\x01\x02"));
+        match to {
+            GwInfoTo::Unicast => t.sends_raw([(A, &gwinfo)]),
+            GwInfoTo::Broadcast | GwInfoTo::Both => {
+                t.sends_raw([(A, &gwinfo), ("all on 0 radius 2", b"\x03\x02\x01")])
+            }
+        };
+    }
+}
+
+/// Any message of a node shows that it lives [S 6.11]; these were not counted.
+#[test]
+fn a_connected_node_is_alive_by_what_is_for_all() {
+    let of_another = Packet::GwInfo {
+        gw_id: 2,
+        gw_addr: b"x",
+    };
+    for (packet, answers) in [(SEARCH, 1), (of_another, 0)] {
+        let mut t = Bench::new();
+        t.connected(A, "n", true).at(320_000).node(A, packet);
+        assert_eq!(t.sent().len(), answers);
+        t.at(320_000 + 330_000 - 1).sends([]);
+        t.at(320_000 + 330_000).sends([(A, PINGREQ)]);
+    }
+    // Those a gateway sends are no node's.
+    let gwinfo = Packet::GwInfo {
+        gw_id: 2,
+        gw_addr: b"",
+    };
+    let mut t = Bench::new();
+    t.connected(A, "n", true).at(320_000);
+    t.node(A, gwinfo).node(A, OTHER);
+    t.at(330_000).sends([(A, PINGREQ)]);
+}
+
+/// A radio network is told when it comes up, between the turns, under the same conditions.
+#[test]
+fn a_link_that_comes_up_is_told_under_the_same_conditions() {
+    let up = |t: &mut Bench| {
+        let now = t.now();
+        t.gateway
+            .handle_input(now, Input::Link(LinkId(0), LinkEvent::Up));
+        t.drain();
+    };
+    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
+    t.sends([(ALL, ADVERTISE)]).at(5_000);
+    up(&mut t);
+    t.sends([(ALL, ADVERTISE)]);
+    t.at(899_999).sends([]).at(900_000);
+    t.sends([(ALL, ADVERTISE)]);
+
+    let mut t = Bench::with_broker(broadcasting(GwInfoTo::Unicast), Broker::Down);
+    up(&mut t);
+    t.sends([]);
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER);
+    up(&mut t);
+    t.sends([]).at(180_000).sends([(ALL, ADVERTISE)]);
+    up(&mut t);
+    t.sends([(ALL, ADVERTISE)]);
+    let mut t = Bench::new();
+    up(&mut t);
+    t.sends([]);
 }
