@@ -49,13 +49,13 @@ fn gwinfo_goes_where_the_link_wants_it() {
 /// Paho puts its keep-alive into the field, EMQX milliseconds.
 #[test]
 fn advertise_is_in_seconds_and_as_often() {
-    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
-    t.at(0).node(A, Packet::PingResp).sends([(ALL, ADVERTISE)]);
-    t.at(899_999)
-        .sends([])
-        .at(900_000)
-        .sends([(ALL, ADVERTISE)]);
-    t.at(1_800_000).sends([(ALL, ADVERTISE)]);
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.links[1].can_broadcast = true;
+    let everywhere = [(ALL, ADVERTISE), ("all on 1 radius 0", ADVERTISE)];
+    let mut t = Bench::with(settings);
+    t.at(0).node(A, Packet::PingResp).sends(everywhere);
+    t.at(899_999).sends([]).at(900_000).sends(everywhere);
+    t.at(1_800_000).sends(everywhere);
 }
 
 #[test]
