@@ -82,7 +82,8 @@ impl Discovery {
             gw_addr: &[],
         };
         let link = from.link;
-        if to != GwInfoTo::Broadcast || !can_broadcast {
+        // Nothing is broadcast through a forwarder (I-31).
+        if to != GwInfoTo::Broadcast || !can_broadcast || from.node.is_some() {
             core.send_packet(Target::Peer(from, route), gwinfo);
         }
         if to != GwInfoTo::Unicast && can_broadcast {

@@ -262,6 +262,9 @@ impl Session {
             code: ReturnCode::Accepted,
         });
         self.resume_downlink(cx);
+        if self.requests.holds_answer() {
+            self.next_promise();
+        }
     }
 
     pub(super) fn repeat_connack(&mut self, answered: Option<Answered>, cx: &mut Context<'_>) {

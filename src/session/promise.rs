@@ -75,8 +75,8 @@ impl Session {
             self.unkept = Promise::NONE;
         }
         self.give_connack(up_to, cx);
-        if self.awaits_store() {
-            // With CONNACK, whose promise is a later one.
+        if self.is_connecting() {
+            // After CONNACK, with a later promise.
             return;
         }
         self.give_subscription_answers(up_to, cx);

@@ -180,7 +180,7 @@ impl Session {
     fn promise_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
         let promise = self.promise(cx.keeping);
         // Nothing comes before CONNACK.
-        let promise = promise.or_else(|| self.awaits_store().then(|| self.promised()));
+        let promise = promise.or_else(|| self.is_connecting().then(|| self.promised()));
         match promise {
             Some(promise) => self.requests.hold(request, promise, outcome),
             None => self.give_answer(request, outcome, cx),
@@ -400,6 +400,11 @@ impl SubscriptionRequests {
         let mut pending = self.pending.iter();
         let pending = pending.find(|pending| pending.request == request)?;
         Some(&pending.key)
+    }
+
+    /// Whether an answer is held back.
+    pub(super) fn holds_answer(&self) -> bool {
+        self.pending.iter().any(|pending| pending.held.is_some())
     }
 
     fn hold(&mut self, request: RequestId, promise: Promise, outcome: Outcome) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{GwInfoTo, Settings};
+use mqtt_sn_gateway::gateway::{GwInfoTo, Input, LinkEvent, LinkId, Network, Settings};
 use mqtt_sn_gateway::wire::Packet;
 
 use crate::support::*;
@@ -68,13 +68,13 @@ fn gwinfo_goes_where_the_link_wants_it() {
 /// Paho puts its keep-alive into the field, EMQX milliseconds.
 #[test]
 fn advertise_is_in_seconds_and_as_often() {
-    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
-    t.at(0).node(A, Packet::PingResp).sends([(ALL, ADVERTISE)]);
-    t.at(899_999)
-        .sends([])
-        .at(900_000)
-        .sends([(ALL, ADVERTISE)]);
-    t.at(1_800_000).sends([(ALL, ADVERTISE)]);
+    let mut settings = broadcasting(GwInfoTo::Unicast);
+    settings.links[1].can_broadcast = true;
+    let everywhere = [(ALL, ADVERTISE), ("all on 1 radius 0", ADVERTISE)];
+    let mut t = Bench::with(settings);
+    t.at(0).node(A, Packet::PingResp).sends(everywhere);
+    t.at(899_999).sends([]).at(900_000).sends(everywhere);
+    t.at(1_800_000).sends(everywhere);
 }
 
 #[test]
@@ -212,4 +212,54 @@ fn an_advertisement_without_a_duration_is_good_for_three_seconds() {
     let mut t = standing_by();
     t.at(0).node(A, now).at(2_999).sends([]);
     t.at(3_000).sends([(ALL, ADVERTISE)]);
+}
+
+/// Nothing is broadcast through a forwarder: who searched behind one heard nothing where GWINFO is broadcast.
+#[test]
+fn who_searches_behind_a_forwarder_is_answered_there() {
+    let wrapped = |inner: &[u8]| [b"\x04\xfe\x00\x09", inner].concat();
+    let gwinfo = wrapped(b"\x03\x02\x01");
+    for to in [GwInfoTo::Unicast, GwInfoTo::Broadcast, GwInfoTo::Both] {
+        let mut settings = broadcasting(to);
+        settings.advertise = None;
+        settings.links[0].forwarders = vec![Network::Any];
+        let mut t = Bench::with(settings);
+        t.raw(A, &wrapped(b"\x03\x01\x02"));
+        match to {
+            GwInfoTo::Unicast => t.sends_raw([(A, &gwinfo)]),
+            GwInfoTo::Broadcast | GwInfoTo::Both => {
+                t.sends_raw([(A, &gwinfo), ("all on 0 radius 2", b"\x03\x02\x01")])
+            }
+        };
+    }
+}
+
+/// A radio network is told when it comes up, between the turns, under the same conditions.
+#[test]
+fn a_link_that_comes_up_is_told_under_the_same_conditions() {
+    let up = |t: &mut Bench| {
+        let now = t.now();
+        t.gateway
+            .handle_input(now, Input::Link(LinkId(0), LinkEvent::Up));
+        t.drain();
+    };
+    let mut t = Bench::with(broadcasting(GwInfoTo::Unicast));
+    t.sends([(ALL, ADVERTISE)]).at(5_000);
+    up(&mut t);
+    t.sends([(ALL, ADVERTISE)]);
+    t.at(899_999).sends([]).at(900_000);
+    t.sends([(ALL, ADVERTISE)]);
+
+    let mut t = Bench::with_broker(broadcasting(GwInfoTo::Unicast), Broker::Down);
+    up(&mut t);
+    t.sends([]);
+    let mut t = standing_by();
+    t.at(0).node(A, OTHER);
+    up(&mut t);
+    t.sends([]).at(180_000).sends([(ALL, ADVERTISE)]);
+    up(&mut t);
+    t.sends([(ALL, ADVERTISE)]);
+    let mut t = Bench::new();
+    up(&mut t);
+    t.sends([]);
 }

@@ -120,6 +120,34 @@ fn a_broker_that_accepts_and_cuts_at_once_is_asked_more_and_more_seldom() {
     }
 }
 
+/// To the broker the node has connected elsewhere: it cuts the connection each time. Whose the node is now is
+/// not known here, but it is silent.
+#[test]
+fn a_node_that_went_to_another_gateway_is_let_go_with_its_keep_alive() {
+    let mut t = Bench::new();
+    let packet = Packet::Connect {
+        will: false,
+        clean_session: true,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "n",
+    };
+    t.at(5_000).node(A, packet).sends([(A, CONNACK)]);
+    t.connects();
+    for tenth in 51..=1_100 {
+        if t.client_ids().iter().any(|id| id == "n") {
+            t.cut("n");
+        }
+        t.at(tenth * 100);
+    }
+    t.sends([(A, PINGREQ)]);
+    assert_eq!(t.gateway.status("n"), None);
+    let attempts = t.connects().len();
+    assert!((6..=15).contains(&attempts), "{attempts} in 100 s");
+    t.at(1_000_000);
+    assert_eq!(t.connects(), []);
+}
+
 /// It acknowledges nothing: neither is the node, and what waits is bounded by its window.
 #[test]
 fn a_broker_that_drops_acknowledgements_gets_no_more_than_the_window() {

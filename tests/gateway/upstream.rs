@@ -1,7 +1,9 @@
 //! The connections to the broker: order, loss, return [S 8.1; I-15, I-35, I-36].
 
 use mqtt_sn_gateway::stats::Drop;
-use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
+use mqtt_sn_gateway::wire::{
+    self, Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic,
+};
 use rumqttc::mqttbytes::v4::{self as mqtt, ConnectReturnCode};
 
 use crate::support::*;
@@ -65,6 +67,81 @@ fn the_broker_gets_what_the_node_is() {
         "the gateway's own, whatever the node's"
     );
     assert_eq!((&connect.last_will, &connect.login), (&None, &None));
+}
+
+/// Also into the connections that follow: it is that of the client id.
+#[test]
+fn the_broker_gets_the_will_the_node_brought() {
+    let connect = |will| Packet::Connect {
+        will,
+        clean_session: false,
+        protocol_id: 1,
+        duration: 60,
+        client_id: "n",
+    };
+    for (qos, level) in [
+        (QoS::AtMostOnce, Q0),
+        (QoS::AtLeastOnce, Q1),
+        (QoS::ExactlyOnce, Q2),
+    ] {
+        for retain in [false, true] {
+            let topic = WillTopic {
+                qos,
+                retain,
+                topic: "lwt",
+            };
+            let mut t = Bench::new();
+            t.node(A, connect(true))
+                .node(A, Packet::WillTopic(Some(topic)))
+                .node(A, Packet::WillMsg { message: b"gone" })
+                .node(A, DISCONNECT)
+                .node(A, connect(false));
+            let will = mqtt::LastWill {
+                topic: "lwt".to_owned(),
+                message: "gone".into(),
+                qos: level,
+                retain,
+            };
+            let wills = t.connects().into_iter().map(|connect| connect.last_will);
+            assert_eq!(wills.collect::<Vec<_>>(), [Some(will.clone()), Some(will)]);
+        }
+    }
+}
+
+#[test]
+fn what_the_broker_grants_or_refuses_is_passed_on() {
+    let success = mqtt::SubscribeReasonCode::Success;
+    let (topic_id, msg_id) = (TopicId(u16::from_be_bytes(*b"ab")), MsgId(9));
+    let granted = |qos| (qos, topic_id, ReturnCode::Accepted);
+    let cases = [
+        (success(Q0), granted(QoS::AtMostOnce)),
+        (success(Q1), granted(QoS::AtLeastOnce)),
+        (success(Q2), granted(QoS::ExactlyOnce)),
+        (
+            mqtt::SubscribeReasonCode::Failure,
+            (QoS::AtMostOnce, TopicId::NONE, ReturnCode::NotSupported),
+        ),
+    ];
+    for (answer, (qos, topic_id, code)) in cases {
+        let mut t = Bench::new();
+        t.connected(A, "n", true);
+        let subscribe = Packet::Subscribe {
+            dup: false,
+            qos: QoS::ExactlyOnce,
+            msg_id,
+            filter: Filter::Short(*b"ab"),
+        };
+        t.node(A, subscribe).sends([]);
+        let answer = mqtt::SubAck::new(OWN_ID, vec![answer]);
+        t.broker("n", &[mqtt::Packet::SubAck(answer)]);
+        let suback = Packet::SubAck {
+            qos,
+            topic_id,
+            msg_id,
+            code,
+        };
+        t.sends([(A, suback)]);
+    }
 }
 
 #[test]
@@ -340,6 +417,54 @@ fn a_message_larger_than_any_link_is_acknowledged_and_dropped() {
         .tells_broker([("n", mqtt_puback(7))]);
     t.sends([(A, publish(SHORT, QoS::AtMostOnce, 0, b"x"))]);
     assert_eq!(t.gateway.stats().drops[Drop::TooLarge], 1);
+}
+
+/// Of QoS 2 the node knows nothing, and is not asked to release it.
+#[test]
+fn what_no_node_can_have_is_completed_towards_the_broker() {
+    let mut settings = settings();
+    settings.links[0].max_message = 50;
+    let pubrec = mqtt::Packet::PubRec(mqtt::PubRec::new(7));
+    let pubrel = mqtt::Packet::PubRel(mqtt::PubRel::new(7));
+    let pubcomp = mqtt::Packet::PubComp(mqtt::PubComp::new(7));
+    for (qos, is_cut) in [(Q1, false), (Q2, false), (Q1, true), (Q2, true)] {
+        let mut t = Bench::with(settings.clone());
+        t.connected(A, "n", false);
+        t.broker = UP;
+        let large = mqtt_publish("ab", qos, 7, &[0; 50]);
+        let answer = if qos == Q2 {
+            pubrec.clone()
+        } else {
+            mqtt_puback(7)
+        };
+        if is_cut {
+            // It is discarded when the node says no, while the broker is away.
+            t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"")).told();
+            t.broker("n", &[mqtt_publish("ab", qos, 7, b"x")]);
+            let Some((_, octets)) = t.sent().pop() else {
+                panic!("a PUBLISH")
+            };
+            let message = wire::decode(&octets).expect("valid");
+            let Packet::Publish(sent) = message.packet else {
+                panic!("{message}")
+            };
+            t.cut("n");
+            let refusal = Packet::PubAck {
+                topic_id: SHORT.octets(),
+                msg_id: sent.msg_id,
+                code: ReturnCode::NotSupported,
+            };
+            t.node(A, refusal).tells_broker([]).at(1_000);
+            t.broker("n", &[mqtt_dup(mqtt_publish("ab", qos, 7, b"x"))]);
+        } else {
+            t.broker("n", &[large]);
+        }
+        t.sends([]).tells_broker([("n", answer)]);
+        if qos == Q2 {
+            t.broker("n", std::slice::from_ref(&pubrel)).sends([]);
+            t.tells_broker([("n", pubcomp.clone())]);
+        }
+    }
 }
 
 #[test]

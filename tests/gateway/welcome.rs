@@ -367,3 +367,38 @@ fn what_the_broker_acknowledges_meanwhile_is_told_when_the_node_asks_again() {
     t.node(A, repeated(SHORT, QoS::AtLeastOnce, 7, b"x"));
     t.sends([(A, puback(SHORT, 7))]).tells_broker([]);
 }
+
+/// The broker's answer to what a sleeper asked came to the node in the middle of its Will handshake, and so
+/// did the store's.
+#[test]
+fn suback_comes_after_connack() {
+    let without_store = [settings(), shared::shared()];
+    for settings in without_store.into_iter().chain(both()) {
+        for stored_late in [false, true] {
+            let is_shared = settings.upstream.uses_shared();
+            let conn = if is_shared { SUB } else { "one" };
+            if stored_late && !(is_shared && settings.keep_sessions) {
+                continue;
+            }
+            let mut t = bench(settings.clone());
+            connected_with_will(&mut t);
+            t.node(A, SLEEP).stored().discard_sent();
+            shared::subscribe(&mut t, A, "a/b", QoS::AtLeastOnce);
+            if stored_late {
+                t.broker(conn, &[granted(Q1, OWN_ID)]).sends([]);
+            }
+            t.node(A, connect_one(true));
+            t.sends([(A, Packet::WillTopicReq)]);
+            if !stored_late {
+                t.broker(conn, &[granted(Q1, OWN_ID)]);
+            }
+            t.stored().sends([]);
+            t.node(A, Packet::WillTopic(Some(WILL_TOPIC)));
+            t.stored().sends([(A, Packet::WillMsgReq)]);
+            t.node(A, Packet::WillMsg { message: b"old" }).stored();
+            let names = t.sent_names();
+            let names: Vec<_> = names.iter().map(|(_, name)| &**name).collect();
+            assert_eq!(names, ["CONNACK", "SUBACK"]);
+        }
+    }
+}

@@ -161,6 +161,21 @@ fn a_rebooted_persistent_node_is_answered_at_once_and_registers_again() {
     ));
 }
 
+/// It has told the name itself, and heard the id: neither is told it again.
+#[test]
+fn a_name_the_node_registers_again_needs_no_register() {
+    let mut t = Timeline::connected_persistent();
+    let id = t.at(100).registered("a");
+    t.subscribed("#");
+    t.at(200)
+        .connects(content(false, false, 600))
+        .sends([CONNACK])
+        .asks([]);
+    assert_eq!(t.registered("a"), id);
+    t.broker(message("a", QoS::AtMostOnce, 0, b"x"));
+    t.sends([publish(Topic::Normal(id), QoS::AtMostOnce, 0, b"x")]);
+}
+
 #[test]
 fn a_persistent_node_without_a_table_gets_ids_from_a_random_start() {
     let mut t = Timeline::connected_persistent();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::upstream::{ConnectOptions, Event, Request, Will};
-use mqtt_sn_gateway::wire::{Filter, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, Topic, TopicId, WillTopic};
 
 use crate::sleep::asleep;
 use crate::support::*;
@@ -145,4 +145,56 @@ fn a_subscribe_under_way_survives_the_connect_that_ends_the_sleep() {
     t.sends([suback(Q1, b, 5, ACCEPTED)]);
     t.broker(message("b", Q1, 7, b"1"))
         .sends([publish(Topic::Normal(b), Q1, 1, b"1")]);
+}
+
+/// The broker's answer to a SUBSCRIBE of the sleeper came to the node in the middle of its Will handshake.
+#[test]
+fn suback_waits_for_connack() {
+    let cases = [
+        (Filter::Name("b"), "b", 1),
+        (Filter::Predefined(TopicId(2)), "predef/two", 0),
+    ];
+    for (filter, name, registered) in cases {
+        let (mut t, a) = asleep();
+        t.at(2_000).node(subscribe(5, Q1, filter));
+        let request = t.request_id();
+        t.at(2_100)
+            .connects(content(true, false, 600))
+            .sends([Packet::WillTopicReq]);
+        t.at(2_200).broker(Event::Subscribed {
+            id: request,
+            granted: Some(Q1),
+        });
+        t.broker(message(name, Q1, 7, b"1")).nothing_more();
+        t.at(2_300)
+            .node(Packet::WillTopic(None))
+            .sends([CONNACK])
+            .stored();
+        let topic = match filter {
+            Filter::Predefined(id) => Topic::Predefined(id),
+            Filter::Name(_) | Filter::Short(_) => Topic::Normal(TopicId(a.octets().0 + registered)),
+        };
+        t.sends([
+            suback(Q1, topic.octets(), 5, ACCEPTED),
+            publish(topic, Q1, 1, b"1"),
+        ]);
+    }
+}
+
+#[test]
+fn unsuback_waits_for_connack() {
+    let (mut t, _) = asleep();
+    t.at(2_000).node(unsubscribe(5, "a"));
+    let request = t.request_id();
+    t.at(2_100)
+        .connects(content(true, false, 600))
+        .sends([Packet::WillTopicReq]);
+    t.at(2_200)
+        .broker(Event::Unsubscribed { id: request })
+        .nothing_more();
+    t.at(2_300)
+        .node(Packet::WillTopic(None))
+        .sends([CONNACK])
+        .stored();
+    t.sends([Packet::UnsubAck { msg_id: MsgId(5) }]);
 }

@@ -265,6 +265,8 @@ fn unsubscribe_is_answered_after_the_broker_and_repeatable() {
         .node(packet)
         .sends([Packet::UnsubAck { msg_id: MsgId(8) }])
         .asks([]);
+    // A broker that has forgotten the node is not asked for it again.
+    t.broker(accepted()).nothing_more();
 }
 
 #[test]

@@ -96,11 +96,14 @@ fn a_name_that_is_predefined_gets_a_normal_id() {
     assert_eq!(t.at(1).registered("predef/two"), TopicId(1));
 }
 
+/// Also when the node has a normal id for the name.
 #[test]
 fn the_way_of_subscribing_decides_the_way_of_delivering() {
     let mut t = Timeline::connected();
+    t.at(1).registered("predef/two");
+    t.registered("zz");
     let predefined = Topic::Predefined(TopicId(2));
-    t.at(1).node(subscribe(
+    t.node(subscribe(
         5,
         QoS::AtMostOnce,
         Filter::Predefined(TopicId(2)),

@@ -35,6 +35,15 @@ fn connect_with(clean_session: bool, will: Option<Will>) -> Request {
     })
 }
 
+/// A node that has connected with a clean session and is asked for its Will, at 0 ms.
+fn asked() -> Timeline {
+    let mut t = Timeline::new();
+    t.at(0)
+        .connects(content(true, true, 60))
+        .sends([Packet::WillTopicReq]);
+    t
+}
+
 fn with_will(clean: bool) -> Timeline {
     let mut t = Timeline::new();
     t.at(0)
@@ -59,10 +68,7 @@ fn the_handshake_asks_for_topic_then_message() {
 
 #[test]
 fn an_empty_will_topic_skips_the_message() {
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
+    let mut t = asked();
     t.node(Packet::WillTopic(None))
         .asks([connect_with(true, None)])
         .sends([]);
@@ -71,10 +77,7 @@ fn an_empty_will_topic_skips_the_message() {
 
 #[test]
 fn an_empty_will_message_is_a_will() {
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
+    let mut t = asked();
     t.node(Packet::WillTopic(Some(TOPIC)))
         .sends([Packet::WillMsgReq]);
     t.node(Packet::WillMsg { message: b"" })
@@ -102,10 +105,7 @@ fn a_will_that_cannot_be_is_rejected() {
         },
     ];
     for topic in impossible {
-        let mut t = Timeline::new();
-        t.at(0)
-            .connects(content(true, true, 60))
-            .sends([Packet::WillTopicReq]);
+        let mut t = asked();
         t.node(Packet::WillTopic(Some(topic)));
         t.sends([Packet::ConnAck {
             code: ReturnCode::NotSupported,
@@ -133,10 +133,7 @@ fn a_node_that_repeats_and_never_answers_is_abandoned() {
     }
     abandons(&mut t, (N_RETRY + 1) * T_RETRY);
 
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
+    let mut t = asked();
     for repetition in 0..5 {
         t.at(5_000 + repetition * (T_RETRY - 1_000))
             .node(Packet::WillTopic(Some(TOPIC)))
@@ -147,10 +144,7 @@ fn a_node_that_repeats_and_never_answers_is_abandoned() {
 
 #[test]
 fn unanswered_questions_are_repeated_then_abandoned() {
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
+    let mut t = asked();
     for repeat in 1..=N_RETRY {
         t.at(repeat * T_RETRY).sends([Packet::WillTopicReq]);
     }
@@ -159,27 +153,27 @@ fn unanswered_questions_are_repeated_then_abandoned() {
         .asks([Request::Abandon])
         .is(Status::Disconnected);
 
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
-    t.at(5_000)
+    let mut t = asked();
+    for repeat in 1..=N_RETRY {
+        t.at(repeat * T_RETRY).sends([Packet::WillTopicReq]);
+    }
+    // Each question has its own repetitions.
+    let answered = N_RETRY * T_RETRY + 5_000;
+    t.at(answered)
         .node(Packet::WillTopic(Some(TOPIC)))
         .sends([Packet::WillMsgReq]);
     for repeat in 1..=N_RETRY {
-        t.at(5_000 + repeat * T_RETRY).sends([Packet::WillMsgReq]);
+        t.at(answered + repeat * T_RETRY)
+            .sends([Packet::WillMsgReq]);
     }
-    t.at(5_000 + (N_RETRY + 1) * T_RETRY)
+    t.at(answered + (N_RETRY + 1) * T_RETRY)
         .sends([])
         .asks([Request::Abandon]);
 }
 
 #[test]
 fn repetitions_of_the_node_get_the_present_question() {
-    let mut t = Timeline::new();
-    t.at(0)
-        .connects(content(true, true, 60))
-        .sends([Packet::WillTopicReq]);
+    let mut t = asked();
     t.at(100)
         .connects(content(true, true, 60))
         .sends([Packet::WillTopicReq]);
@@ -223,10 +217,7 @@ fn the_last_answer_repeated_for_a_lost_connack_is_answered_again() {
     t.at((N_RETRY + 1) * T_RETRY + 1).node(GONE).nothing_more();
 
     let without = || {
-        let mut t = Timeline::new();
-        t.at(0)
-            .connects(content(true, true, 60))
-            .sends([Packet::WillTopicReq]);
+        let mut t = asked();
         t.node(Packet::WillTopic(None))
             .asks([connect_with(true, None)]);
         t.broker(accepted()).sends([CONNACK]);

@@ -1,6 +1,8 @@
 //! `gateway` and `clients`: numbers and switches.
 
-use super::{compare, read};
+use std::time::Duration;
+
+use super::{compare, good, read};
 
 #[test]
 fn numbers_and_truth_values_are_what_they_look_like() {
@@ -38,6 +40,20 @@ fn numbers_and_truth_values_are_what_they_look_like() {
             &expected,
         );
     }
+}
+
+/// What the specification recommends for them [S 7.2].
+#[test]
+fn timers_have_the_recommended_values() {
+    let serial = "{type: serial, device: /dev/ttyUSB0, framing: slip}";
+    let settings = good(&format!("links: [{{type: udp}}, {serial}]")).settings;
+    assert_eq!(settings.links.len(), 2);
+    for link in &settings.links {
+        assert!((10..=15).contains(&link.retry.as_secs()));
+        assert!((3..=5).contains(&link.retries));
+    }
+    let advertise = settings.advertise.expect("it does");
+    assert!(advertise >= Duration::from_secs(15 * 60));
 }
 
 #[test]

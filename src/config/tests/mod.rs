@@ -354,6 +354,24 @@ topics:
     );
 }
 
+/// 0x0000 and 0xFFFF are no topic ids [S 5.3.11].
+#[test]
+fn reserved_ids_cannot_be_predefined() {
+    let refused = Err("is not a whole number from 1 to 65534");
+    for (written, expected) in [
+        ("0", refused),
+        ("1", Ok(1)),
+        ("65534", Ok(1)),
+        ("0xFFFF", refused),
+    ] {
+        let result = read(&format!(
+            "topics: {{predefined: {{\"*\": {{{written}: x}}}}}}"
+        ));
+        let ids = result.map(|config| config.settings.predefined.len());
+        compare(written, &ids, &expected);
+    }
+}
+
 #[test]
 fn keys_without_a_value_are_absent() {
     for text in [

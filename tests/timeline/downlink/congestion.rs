@@ -157,6 +157,25 @@ fn a_node_without_room_for_qos0_is_left_alone_for_a_while() {
         .sends([publish(A, Q0, 0, b"5"), Packet::PingResp]);
 }
 
+/// Its `T_WAIT` [S 7.2]; the pauses begin anew when the node takes something.
+#[test]
+fn a_pause_is_five_minutes_at_most() {
+    let mut t = subscribed();
+    t.at(10)
+        .broker(message("a", Q1, 7, b"x"))
+        .sends([publish(A, Q1, 1, b"x")]);
+    let mut at = 10;
+    for seconds in [10, 20, 40, 80, 160, 300, 300] {
+        t.node(puback(A, 1, CONGESTION)).asks([]);
+        at += seconds * 1_000;
+        t.due(at).at(at).sends([dup(publish(A, Q1, 1, b"x"))]);
+    }
+    t.node(puback(A, 1, ACCEPTED)).asks([done(7)]);
+    t.broker(message("a", Q1, 8, b"y"))
+        .sends([publish(A, Q1, 2, b"y")]);
+    t.node(puback(A, 2, CONGESTION)).due(at + T_RETRY);
+}
+
 /// A node that never has room for one message, and says so each time, got nothing else for ever.
 #[test]
 fn a_message_the_node_never_has_room_for_is_given_up_and_lets_others_pass() {

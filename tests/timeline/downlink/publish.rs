@@ -9,6 +9,14 @@ fn qos0_is_sent_and_forgotten() {
         .broker(message("a", Q0, 0, b"x"))
         .sends([publish(A, Q0, 0, b"x")])
         .asks([]);
+    // Also one that had to wait.
+    t.broker(message("a", Q1, 7, b"y"))
+        .sends([publish(A, Q1, 1, b"y")]);
+    t.broker(message("a", Q0, 0, b"z")).nothing_more();
+    t.node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([publish(A, Q0, 0, b"z")])
+        .due(10 + 660_000);
 }
 
 #[test]
@@ -38,19 +46,31 @@ fn qos2_is_acknowledged_to_the_broker_when_the_node_has_it() {
 
 #[test]
 fn retain_is_copied() {
+    let retained = |qos, packet_id| {
+        let Event::Message(mut inbound) = message("a", qos, packet_id, b"x") else {
+            unreachable!()
+        };
+        inbound.retain = true;
+        Event::Message(inbound)
+    };
+    let sent = |qos, msg_id| {
+        let Packet::Publish(publish) = publish(A, qos, msg_id, b"x") else {
+            unreachable!()
+        };
+        Packet::Publish(Publish {
+            retain: true,
+            ..publish
+        })
+    };
     let mut t = subscribed();
-    let Event::Message(mut inbound) = message("a", Q0, 0, b"x") else {
-        unreachable!()
-    };
-    inbound.retain = true;
-    let Packet::Publish(expected) = publish(A, Q0, 0, b"x") else {
-        unreachable!()
-    };
-    t.at(10).broker(Event::Message(inbound));
-    t.sends([Packet::Publish(Publish {
-        retain: true,
-        ..expected
-    })]);
+    t.at(10).broker(retained(Q0, 0)).sends([sent(Q0, 0)]);
+    // Also of one that is repeated, and of those that wait behind it.
+    t.broker(retained(Q1, 7)).sends([sent(Q1, 1)]);
+    t.broker(retained(Q0, 0)).broker(retained(Q2, 8)).sends([]);
+    t.at(10 + T_RETRY).sends([dup(sent(Q1, 1))]);
+    t.node(puback(A, 1, ACCEPTED))
+        .asks([done(7)])
+        .sends([sent(Q0, 0), sent(Q2, 8)]);
 }
 
 /// Zephyr rejects it, but it is how a retained message is deleted.
