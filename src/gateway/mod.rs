@@ -379,20 +379,20 @@ impl Gateway {
 
     fn handle_packet(&mut self, now: Moment, from: Peer, route: Route, packet: &Packet<'_>) {
         let core = &mut self.core;
-        if let Packet::SearchGw { radius } = packet {
+        if is_for_no_session(packet) {
+            // Yet it shows that the node lives (I-34).
             let _ = self.nodes.heard(now, &from);
+        }
+        if let Packet::SearchGw { radius } = packet {
             self.discovery.answer(from, route, *radius, core);
         } else if let Packet::Advertise { gw_id, duration } = packet {
-            let _ = self.nodes.heard(now, &from);
             self.discovery.hear(now, *gw_id, *duration, core);
         } else if let Packet::GwInfo { .. } = packet {
             // Other gateways, and nodes that speak of them.
-            let _ = self.nodes.heard(now, &from);
         } else if let Packet::Publish(publish) = packet
             && publish.qos == QoS::MinusOne
         {
             self.anonymous.publish(now, &from, publish, core);
-            let _ = self.nodes.heard(now, &from);
         } else if let Packet::Connect { .. } = packet {
             self.nodes.connect(now, from, route, packet, core);
         } else if let Arrival::Stranger(peer) =
@@ -405,6 +405,16 @@ impl Gateway {
             self.strangers.refuse(now, peer, route, packet, core);
         }
     }
+}
+
+/// Whether anybody may say this, connected or not.
+fn is_for_no_session(packet: &Packet<'_>) -> bool {
+    let is_anonymous = matches!(packet, Packet::Publish(publish) if publish.qos == QoS::MinusOne);
+    is_anonymous
+        || matches!(
+            packet,
+            Packet::SearchGw { .. } | Packet::Advertise { .. } | Packet::GwInfo { .. }
+        )
 }
 
 impl Core {
