@@ -45,9 +45,9 @@ pub(in crate::session) struct Downlink {
 /// What is remembered of messages that are not in the queue.
 #[derive(Debug, Default)]
 struct Outside {
-    /// What the node was asked to acknowledge when the connection ended. If the broker repeats it, so
-    /// does the gateway: the node may have it, and only the id tells (QoS 2).
-    unanswered: Option<(Delivery, MsgId)>,
+    /// What the node had been sent and not acknowledged when the connection ended. If the broker repeats
+    /// it, so does the gateway: the node may have it, and only the id tells (QoS 2).
+    unanswered: Vec<(Delivery, MsgId)>,
     /// QoS 2 messages the node has and shall forget.
     releases: VecDeque<Delivery>,
     /// Message ids of QoS 2 the node has completed lately.
@@ -69,7 +69,7 @@ impl Outside {
             unsent,
             held,
         } = self;
-        unanswered.is_none()
+        unanswered.is_empty()
             && releases.is_empty()
             && completed.is_empty()
             && unreleased.is_empty()
@@ -181,16 +181,10 @@ impl Downlink {
     }
 
     pub(in crate::session) fn clear(&mut self, budget: &mut QueueBudget) {
-        let head = self.queue.front_mut();
-        let sent = head.and_then(|head| head.delivery.zip(head.msg_id));
-        let exchange = self.exchange.as_ref();
-        let taken = exchange.and_then(|exchange| Some((exchange.step.taken()?, exchange.msg_id)));
+        self.note_unanswered();
         self.note_unsent();
         self.queue.clear(budget);
         let mut outside = std::mem::take(&mut self.outside);
-        if let Some(unanswered) = taken.or(sent) {
-            outside.get_or_make().unanswered = Some(unanswered);
-        }
         if let Some(outside) = outside.get_mut() {
             outside.releases.clear();
             outside.held.clear();

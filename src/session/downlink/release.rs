@@ -12,8 +12,8 @@ use crate::session::{Context, Session, State};
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, QoS};
 
-/// How many messages that were not sent are remembered.
-const UNSENT_MAX: usize = 1_000;
+/// How many messages are remembered that the node was sent, and how many that it was not.
+const REMEMBERED_MAX: usize = 1_000;
 
 impl Delivery {
     /// Returns what the node calls the message.
@@ -47,6 +47,18 @@ impl super::Downlink {
         })
     }
 
+    /// Remembers what the node was sent and has not acknowledged.
+    pub(super) fn note_unanswered(&mut self) {
+        let exchange = self.exchange.as_ref();
+        let taken = exchange.and_then(|exchange| Some((exchange.step.taken()?, exchange.msg_id)));
+        let waiting = self.queue.iter();
+        let sent = waiting.filter_map(|queued| queued.delivery.zip(queued.msg_id));
+        let sent: Vec<_> = taken.into_iter().chain(sent).collect();
+        for (delivery, msg_id) in sent {
+            self.postpone(delivery, Some(msg_id));
+        }
+    }
+
     /// Remembers what waits and was not sent: the broker will repeat it.
     pub(super) fn note_unsent(&mut self) {
         let waiting = self.queue.iter().filter(|queued| queued.msg_id.is_none());
@@ -62,10 +74,12 @@ impl super::Downlink {
     pub(super) fn postpone(&mut self, delivery: Delivery, sent_as: Option<MsgId>) {
         if let Some(msg_id) = sent_as {
             let unanswered = &mut self.outside.get_or_make().unanswered;
-            unanswered.get_or_insert((delivery, msg_id));
+            if unanswered.len() < REMEMBERED_MAX {
+                unanswered.push((delivery, msg_id));
+            }
         } else if self.origin == Origin::Inherited {
             let unsent = &mut self.outside.get_or_make().unsent;
-            if unsent.len() < UNSENT_MAX {
+            if unsent.len() < REMEMBERED_MAX {
                 unsent.push(delivery);
             }
         }
@@ -85,7 +99,8 @@ impl super::Downlink {
 
     fn take_unanswered(&mut self, delivery: Delivery) -> Option<MsgId> {
         let unanswered = &mut self.outside.get_mut()?.unanswered;
-        let sent = unanswered.take_if(|(unanswered, _)| *unanswered == delivery);
+        let sent = unanswered.iter().position(|(sent, _)| *sent == delivery);
+        let sent = sent.map(|index| unanswered.swap_remove(index));
         self.outside.drop_if(Outside::is_blank);
         sent.map(|(_, msg_id)| msg_id)
     }
@@ -98,9 +113,11 @@ impl super::Downlink {
 
     /// What the node was asked to acknowledge comes no more.
     fn leave_unanswered(&mut self) {
-        let outside = self.outside.get_mut();
-        if let Some((_, msg_id)) = outside.and_then(|outside| outside.unanswered.take()) {
-            self.leave_unreleased(msg_id);
+        let Some(outside) = self.outside.get_mut() else {
+            return;
+        };
+        for (_, msg_id) in std::mem::take(&mut outside.unanswered) {
+            outside.unreleased.push(msg_id);
         }
     }
 
@@ -112,7 +129,7 @@ impl super::Downlink {
     /// The node starts anew: it holds nothing of what it was sent.
     pub(in crate::session) fn forget_sent(&mut self) {
         if let Some(outside) = self.outside.get_mut() {
-            outside.unanswered = None;
+            outside.unanswered.clear();
             outside.unreleased = Unreleased::default();
         }
         self.outside.drop_if(Outside::is_blank);

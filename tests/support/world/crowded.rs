@@ -33,7 +33,7 @@ impl Crowded {
     /// The gateway reads octets of a connection, after which it knows this.
     pub(crate) fn read(&mut self, conn: ConnId, marks: &[Mark]) {
         for mark in marks {
-            if let Mark::Accepted(client) = mark {
+            if let Mark::Accepted { client, .. } = mark {
                 self.clients.insert(conn, client.clone());
             }
         }

@@ -55,6 +55,34 @@ fn qos2_repeated_after_a_restart_has_its_id_and_dup() {
         .sends([publish(AB, Q2, 8, b"y")]);
 }
 
+/// Also what was put behind others because the node had no room for it.
+#[test]
+fn all_that_was_sent_and_not_answered_is_repeated_with_its_id_and_dup() {
+    const CD: Topic = Topic::Short(*b"cd");
+    let mut t = Timeline::connected_persistent();
+    t.at(1).node(publish(AB, Q0, 0, b"uses short names"));
+    t.request_id();
+    let (first, second) = (message("ab", Q2, 7, b"x"), message("cd", Q2, 8, b"y"));
+    t.at(10)
+        .broker(first.clone())
+        .sends([publish(AB, Q2, 7, b"x")]);
+    t.broker(second.clone()).nothing_more();
+    t.node(puback(AB, 7, ReturnCode::Congestion));
+    t.at(10 + T_RETRY).sends([publish(CD, Q2, 8, b"y")]);
+    t.at(20_000).node(Packet::Disconnect { duration: None });
+    t.asks([Request::Disconnect]).sends([DISCONNECT]);
+    t.at(30_000)
+        .connects(content(false, false, 600))
+        .asks([connect_request(false)]);
+    t.broker(resumed()).broker(first).broker(second);
+    t.sends([CONNACK, dup(publish(AB, Q2, 7, b"x"))]);
+    t.node(pubrec(7)).asks([done(7)]).sends([]);
+    t.broker(released(7)).sends([pubrel(7)]);
+    t.node(pubcomp(7))
+        .asks([completed(7)])
+        .sends([dup(publish(CD, Q2, 8, b"y"))]);
+}
+
 /// Nobody will release what the node has, so the gateway does; else nothing would follow.
 #[test]
 fn qos2_ends_although_the_broker_forgot_the_session() {

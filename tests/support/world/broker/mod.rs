@@ -70,8 +70,8 @@ pub enum Mark {
     Confirmed(MessageId, Confirmed),
     /// The broker granted a client's subscription.
     Granted(String, String),
-    /// The broker accepted a client.
-    Accepted(String),
+    /// The broker accepted a client; it may have had a session of it.
+    Accepted { client: String, present: bool },
 }
 
 /// How the broker behaves.

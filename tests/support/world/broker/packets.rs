@@ -117,7 +117,11 @@ impl Broker {
             .session_present(present)
             .build()
             .expect("is complete");
-        self.send(conn, connack.into(), Some(Mark::Accepted(client.clone())));
+        let mark = Mark::Accepted {
+            client: client.clone(),
+            present,
+        };
+        self.send(conn, connack.into(), Some(mark));
         self.pump(&client);
     }
 

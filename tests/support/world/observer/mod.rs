@@ -36,8 +36,9 @@ pub struct Observer {
     bound: BTreeMap<Peer, String>,
     shadows: BTreeMap<String, Shadow>,
     granted: BTreeSet<(String, String)>,
-    /// Clients whose CONNECT was refused: the broker may have a session of them all the same.
-    refused: BTreeSet<String>,
+    /// Clients of whom the broker may have a session although the gateway has none: their CONNECT was
+    /// refused, or the answer of the broker came too late.
+    older: BTreeSet<String>,
     /// The last datagram was a PINGREQ in the name of a client that is not bound to this peer.
     roaming: Option<(Peer, String, Duration)>,
     violations: Vec<Violation>,
@@ -53,7 +54,7 @@ impl Observer {
             bound: BTreeMap::new(),
             shadows: BTreeMap::new(),
             granted: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            older: BTreeSet::new(),
             roaming: None,
             violations: Vec::new(),
         }
@@ -132,7 +133,11 @@ impl Observer {
                 };
                 self.granted.insert((grantee.to_owned(), filter.clone()));
             }
-            Mark::Accepted(_) => {}
+            Mark::Accepted { client, present } => {
+                if *present && !self.shadows.contains_key(client) {
+                    self.older.insert(client.clone());
+                }
+            }
         }
     }
 
@@ -411,7 +416,7 @@ impl Observer {
             return Some((Rule::Form, "nobody asked".to_owned()));
         };
         if !code.is_accepted() {
-            self.refused.insert(hello.client.clone());
+            self.older.insert(hello.client.clone());
             return None;
         }
         hello.end();
@@ -432,7 +437,7 @@ impl Observer {
             self.granted.retain(|(client, _)| *client != hello.client);
         }
         shadow.connect(self.now, peer, hello.clean);
-        if self.refused.contains(&hello.client) {
+        if self.older.contains(&hello.client) {
             shadow.inherit();
         }
         None
