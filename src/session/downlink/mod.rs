@@ -60,6 +60,15 @@ struct Outside {
 }
 
 impl Outside {
+    /// Whether one of them is called this.
+    fn names(&self, msg_id: MsgId) -> bool {
+        let mut sent = self.unanswered.iter();
+        let mut releases = self.releases.iter();
+        sent.any(|(_, sent_as)| *sent_as == msg_id)
+            || releases.any(|delivery| delivery.msg_id() == msg_id)
+            || self.unreleased.contains(msg_id)
+    }
+
     fn is_blank(&self) -> bool {
         let Self {
             unanswered,

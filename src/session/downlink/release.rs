@@ -135,10 +135,11 @@ impl super::Downlink {
         self.outside.drop_if(Outside::is_blank);
     }
 
-    /// Whether the node may hold a message of this id that nobody will release.
+    /// Whether the node may hold a message of this id.
     pub(super) fn may_be_held(&self, msg_id: MsgId) -> bool {
-        let outside = self.outside.get();
-        outside.is_some_and(|outside| outside.unreleased.contains(msg_id))
+        let mut waiting = self.queue.iter();
+        waiting.any(|queued| queued.msg_id == Some(msg_id))
+            || (self.outside.get()).is_some_and(|outside| outside.names(msg_id))
     }
 
     /// Whether the node completed a QoS 2 message of this id lately.

@@ -134,6 +134,21 @@ impl Ledger {
         self.foretold.insert(id.0);
     }
 
+    /// Somebody else than its author sends a message of this name, which may not have been published yet.
+    pub fn forge(&mut self, id: MessageId) {
+        match self.message_mut(id) {
+            Some(message) => message.forged = true,
+            None => self.foretell(id),
+        }
+    }
+
+    /// A datagram is damaged on its way, and may carry another message than before.
+    pub fn damage(&mut self, before: Option<MessageId>, after: Option<MessageId>) {
+        if let Some(id) = after.filter(|_| after != before) {
+            self.forge(id);
+        }
+    }
+
     /// Returns a message; `None` for numbers no one has given.
     pub fn message(&self, id: MessageId) -> Option<&Message> {
         self.messages.get(id.0 as usize)

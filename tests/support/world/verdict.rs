@@ -150,7 +150,10 @@ impl World {
         };
         let right = message.topic == topic && message.qos == QoS::MinusOne;
         // An attacker may send what it overheard, or guessed, from an address that may.
-        message.forged |= besieged && !right;
+        if besieged && !right {
+            message.forged = true;
+            return;
+        }
         message.arrivals += 1;
         let origin = message.origin.clone();
         let index = origin.as_ref().and_then(|origin| self.clients.get(origin));

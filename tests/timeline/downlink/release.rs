@@ -83,6 +83,35 @@ fn all_that_was_sent_and_not_answered_is_repeated_with_its_id_and_dup() {
         .sends([dup(publish(CD, Q2, 8, b"y"))]);
 }
 
+/// The node calls the broker's 1 by another id, since that one was too fresh, and has it when it leaves.
+#[test]
+fn an_id_the_node_holds_a_message_of_is_not_used_for_another() {
+    let mut t = Timeline::connected_persistent();
+    t.at(1).node(publish(AB, Q0, 0, b"uses short names"));
+    t.request_id();
+    t.at(10)
+        .broker(message("ab", Q1, 5, b"1"))
+        .sends([publish(AB, Q1, 1, b"1")]);
+    t.node(puback(AB, 1, ACCEPTED)).asks([done(5)]);
+    t.at(20)
+        .broker(message("ab", Q2, 1, b"2"))
+        .sends([publish(AB, Q2, 2, b"2")]);
+    t.node(pubrec(2)).asks([done(1)]).sends([]);
+    t.node(Packet::Disconnect { duration: None });
+    t.asks([Request::Disconnect]).sends([DISCONNECT]);
+    t.at(30_000)
+        .connects(content(false, false, 600))
+        .asks([connect_request(false)]);
+    t.broker(resumed())
+        .broker(message("ab", Q2, 2, b"3"))
+        .sends([CONNACK, publish(AB, Q2, 3, b"3")]);
+    t.broker(released(1)).nothing_more();
+    t.node(pubrec(3)).asks([done(2)]).sends([]);
+    t.broker(released(2)).sends([pubrel(3)]);
+    t.node(pubcomp(3)).asks([completed(2)]).sends([pubrel(2)]);
+    t.node(pubcomp(2)).asks([completed(1)]);
+}
+
 /// Nobody will release what the node has, so the gateway does; else nothing would follow.
 #[test]
 fn qos2_ends_although_the_broker_forgot_the_session() {

@@ -12,6 +12,8 @@ pub(super) struct Handshake {
     last: Option<Vec<u8>>,
     /// CONNACK has come.
     done: bool,
+    /// What was heard last repeats what CONNACK answered.
+    again: bool,
 }
 
 impl Handshake {
@@ -23,12 +25,14 @@ impl Handshake {
             will,
             last: before.and_then(|before| before.last),
             done: false,
+            again: false,
         }
     }
 
     /// Takes what the peer says; returns whether it repeats the end of the handshake, so that CONNACK may
     /// come again (I-28).
     pub(super) fn hear(&mut self, packet: &Packet<'_>) -> bool {
+        self.again = false;
         let answer = if let Packet::WillMsg { message } = *packet {
             message
         } else if let Packet::WillTopic(None) = packet {
@@ -37,7 +41,8 @@ impl Handshake {
             return false;
         };
         if self.done {
-            return self.will && self.last.as_deref() == Some(answer);
+            self.again = self.will && self.last.as_deref() == Some(answer);
+            return self.again;
         }
         self.last = Some(answer.to_vec());
         false
@@ -48,8 +53,9 @@ impl Handshake {
         !self.done && self.client != client
     }
 
-    /// CONNACK accepts the node.
-    pub(super) fn end(&mut self) {
+    /// CONNACK accepts the node; returns whether it did before, and nothing begins.
+    pub(super) fn end(&mut self) -> bool {
         self.done = true;
+        std::mem::take(&mut self.again)
     }
 }

@@ -419,7 +419,9 @@ impl Observer {
             self.older.insert(hello.client.clone());
             return None;
         }
-        hello.end();
+        if hello.end() {
+            return None;
+        }
         let hello = hello.clone();
         let shadow = self
             .shadows

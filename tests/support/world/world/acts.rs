@@ -117,14 +117,9 @@ impl World {
         let (origin, octets) = attacker.strike(&self.overheard);
         // On a shared connection the broker does not see who sent it.
         if self.settings.upstream.mode == Mode::Shared
-            && let Ok(datagram) = decode(&octets)
-            && let Packet::Publish(publish) = datagram.packet
-            && let Some(id) = MessageId::of(publish.data)
+            && let Some(id) = named_by(&octets)
         {
-            match self.ledger.message_mut(id) {
-                Some(message) => message.forged = true,
-                None => self.ledger.foretell(id),
-            }
+            self.ledger.forge(id);
         }
         let from = match origin {
             AttackOrigin::Own => own.clone(),
@@ -142,5 +137,13 @@ impl World {
         };
         self.agenda
             .enter(self.clock.now(), Happening::Uplink(from, octets));
+    }
+}
+
+/// Returns the message a datagram carries.
+pub(super) fn named_by(octets: &[u8]) -> Option<MessageId> {
+    match decode(octets).ok()?.packet {
+        Packet::Publish(publish) => MessageId::of(publish.data),
+        _ => None,
     }
 }

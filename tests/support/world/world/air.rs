@@ -4,6 +4,7 @@ use mqtt_sn_gateway::gateway::{Address, Input, LinkId, Peer, Route, Target};
 use mqtt_sn_gateway::links::serial::radio::To;
 use mqtt_sn_gateway::wire::{Message as Datagram, Packet, decode};
 
+use super::acts::named_by;
 use super::{Happening, World};
 use crate::device::Deed;
 use crate::violation::Rule;
@@ -143,7 +144,9 @@ impl World {
             return;
         };
         let now = self.clock.now();
+        let carried = named_by(bytes);
         for (at, bytes) in self.devices[*index].down.carry(&mut self.rng, now, bytes) {
+            self.ledger.damage(carried, named_by(&bytes));
             self.agenda
                 .enter(at, Happening::Downlink(receiver.clone(), bytes));
         }
@@ -197,7 +200,9 @@ impl World {
             };
             self.traffic.up += 1;
             self.traffic.octets += datagram.len() as u64;
+            let carried = named_by(&datagram);
             for (at, bytes) in placed.up.carry(&mut self.rng, now, &datagram) {
+                self.ledger.damage(carried, named_by(&bytes));
                 for _ in 0..times {
                     let happening = Happening::Uplink(placed.peer.clone(), bytes.clone());
                     self.agenda.enter(at, happening);
