@@ -142,8 +142,8 @@ impl World {
 
 /// Returns the message a datagram carries.
 pub(super) fn named_by(octets: &[u8]) -> Option<MessageId> {
-    match decode(octets).ok()?.packet {
-        Packet::Publish(publish) => MessageId::of(publish.data),
-        _ => None,
-    }
+    let Packet::Publish(publish) = decode(octets).ok()?.packet else {
+        return None;
+    };
+    MessageId::of(publish.data)
 }
