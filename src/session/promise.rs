@@ -37,7 +37,7 @@ impl Promise {
 
     /// Whether it is kept when all up to another one are.
     pub(super) fn is_kept(self, up_to: Self) -> bool {
-        self.is_none() || self.age(up_to) <= u16::MAX / 2
+        self.is_none() || !up_to.is_none() && self.age(up_to) <= u16::MAX / 2
     }
 
     /// Returns how many were made since, up to another one.
@@ -75,9 +75,8 @@ impl Session {
             self.unkept = Promise::NONE;
         }
         self.give_connack(up_to, cx);
-        if self.awaits_store() {
-            // With CONNACK, whose promise is a later one.
-            return;
+        if self.is_connecting() {
+            return self.requests.note_kept(up_to);
         }
         self.give_subscription_answers(up_to, cx);
         self.give_will_answer(up_to, cx);

@@ -180,7 +180,7 @@ impl Session {
     fn promise_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
         let promise = self.promise(cx.keeping);
         // Nothing comes before CONNACK.
-        let promise = promise.or_else(|| self.awaits_store().then(|| self.promised()));
+        let promise = promise.or_else(|| self.is_connecting().then_some(Promise::NONE));
         match promise {
             Some(promise) => self.requests.hold(request, promise, outcome),
             None => self.give_answer(request, outcome, cx),
@@ -406,6 +406,15 @@ impl SubscriptionRequests {
         let mut pending = self.pending.iter_mut();
         if let Some(pending) = pending.find(|pending| pending.request == request) {
             pending.held = Some((promise, outcome));
+        }
+    }
+
+    /// Notes which answers are safe that have to wait for CONNACK.
+    pub(super) fn note_kept(&mut self, up_to: Promise) {
+        let pending = self.pending.iter_mut();
+        let promises = pending.filter_map(|pending| pending.held.as_mut());
+        for (promise, _) in promises.filter(|(promise, _)| promise.is_kept(up_to)) {
+            *promise = Promise::NONE;
         }
     }
 

@@ -10,6 +10,7 @@ mod discovery;
 mod forwarder;
 mod identity;
 mod misbehaving;
+mod not_accepted;
 mod observe;
 mod outage;
 mod outbox;

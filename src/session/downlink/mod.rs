@@ -227,8 +227,7 @@ impl Downlink {
 
 impl Session {
     pub(in crate::session) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
-        let stale = !self.is_decided() && self.connect.clean_session;
-        if self.is_over() || stale {
+        if self.is_over() || self.begins_anew() {
             return;
         }
         cx.journal.arrived(cx.now, &inbound.topic);
@@ -258,7 +257,7 @@ impl Session {
                     return;
                 };
                 // A clean session has nothing at the broker to come back for.
-                if self.connect.clean_session {
+                if self.ends_with_connection() {
                     cx.stats.drops[Drop::Backlog] += 1;
                     let octets = cx.len(&sized_publish(&inbound.payload));
                     note_drop(Drop::Backlog, &inbound.topic, octets, cx);

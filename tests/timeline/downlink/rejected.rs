@@ -26,11 +26,8 @@ fn an_unknown_topic_id_is_registered_again_and_the_message_resent_once() {
 #[test]
 fn an_unknown_predefined_id_falls_back_to_a_normal_one() {
     let mut t = Timeline::connected();
-    t.at(1).node(subscribe(
-        5,
-        Q1,
-        mqtt_sn_gateway::wire::Filter::Predefined(TopicId(2)),
-    ));
+    t.at(1)
+        .node(subscribe(5, Q1, Filter::Predefined(TopicId(2))));
     let id = t.request_id();
     t.broker(Event::Subscribed {
         id,
