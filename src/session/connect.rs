@@ -161,7 +161,7 @@ impl Session {
         if wanted.clean_session {
             // So does its connection.
             self.uplink.clear();
-            self.downlink.clear(cx.budget);
+            self.drop_waiting(cx);
         }
         self.state = State::Connecting(Connecting::Upstream);
         self.established = None;

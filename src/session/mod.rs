@@ -451,7 +451,7 @@ impl Session {
         self.orphaned = false;
         self.will_update = None;
         self.requests = SubscriptionRequests::default();
-        self.downlink.clear(cx.budget);
+        self.drop_waiting(cx);
         cx.requests.push(upstream);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mqtt_sn_gateway::gateway::Settings;
 use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{MsgId, Packet, QoS, ReturnCode, Topic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
@@ -135,11 +136,13 @@ fn a_clean_start_that_waited_ends_the_session_before() {
     t.cut(PUB).at(60_000);
     t.node(A, connect("one", true)).sends([]);
     assert!(t.store.keys().any(|key| key.starts_with(b"session/")));
+    assert_eq!(t.gateway.stats().drops[Drop::Ended], 0);
     t.broker = Broker::Accepts {
         session_present: true,
     };
     t.at(63_000).stored();
     t.sends([(A, CONNACK)]);
+    assert_eq!(t.gateway.stats().drops[Drop::Ended], 1);
     let left: Vec<_> = t.store.keys().collect();
     assert_eq!(left, Vec::<&bytes::Bytes>::new());
     t.node(A, publish(topic, QoS::AtLeastOnce, 1, b"x"));

@@ -177,7 +177,7 @@ impl Downlink {
         })
     }
 
-    pub(in crate::session) fn clear(&mut self, budget: &mut QueueBudget) {
+    fn clear(&mut self, budget: &mut QueueBudget) {
         let head = self.queue.front_mut();
         let sent = head.and_then(|head| head.delivery.zip(head.msg_id));
         let exchange = self.exchange.as_ref();
@@ -226,8 +226,19 @@ impl Downlink {
 }
 
 impl Session {
+    /// Drops what waits for the node. What the broker waits for is not lost with a connection that the
+    /// session outlives.
+    pub(in crate::session) fn drop_waiting(&mut self, cx: &mut Context<'_>) {
+        let is_final = self.ends_with_connection();
+        let waiting = self.downlink.queue.iter();
+        let lost = waiting.filter(|queued| is_final || queued.delivery.is_none());
+        cx.stats.drops[Drop::Ended] += lost.count() as u64;
+        self.downlink.clear(cx.budget);
+    }
+
     pub(in crate::session) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
         if self.is_over() || self.begins_anew() {
+            cx.stats.drops[Drop::Ended] += u64::from(inbound.delivery.is_none());
             return;
         }
         cx.journal.arrived(cx.now, &inbound.topic);

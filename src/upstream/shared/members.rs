@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::owed::Owed;
+use super::owed::{Owed, Step};
 use super::subscriptions::FilterId;
 use super::{Context, NodeKey, Shared};
 use crate::moment::Moment;
+use crate::stats::Drop;
 use crate::upstream::{ConnectOptions, Event, Refusal, Will};
 
 /// One node.
@@ -260,6 +261,13 @@ impl Shared {
         let Some(mut member) = self.members.remove(node) else {
             return;
         };
+        let with_session = |owed: &&Owed| matches!(owed.step, Step::Handed | Step::Taken);
+        let ended = member
+            .owed
+            .iter()
+            .filter(|owed| !with_session(owed))
+            .count();
+        cx.stats.drops[Drop::Ended] += ended as u64;
         for owed in member.owed.drain(..) {
             self.drop_owed(&member.client_id, &owed, cx);
         }
