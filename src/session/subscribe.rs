@@ -218,9 +218,11 @@ impl Session {
         self.pump(cx);
     }
 
-    /// Subscribes again to everything, for a broker that has forgotten the node (I-36).
+    /// Subscribes again to everything, for a broker that has forgotten the node (I-36). What is being
+    /// asked for the connection asks again, before this: it must not be undone.
     pub(super) fn resubscribe(&mut self, cx: &mut Context<'_>) {
-        for subscription in &self.subscriptions {
+        let settled = self.subscriptions.iter();
+        for subscription in settled.filter(|known| !self.requests.ask_for(&known.filter)) {
             cx.requests.push(Request::Subscribe {
                 id: RequestId::OWN,
                 filter: subscription.filter.clone(),
@@ -394,6 +396,12 @@ impl SubscriptionRequests {
     /// Returns how many requests are not answered.
     pub(super) fn under_way(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether the broker is being asked for a change of this filter.
+    fn ask_for(&self, filter: &str) -> bool {
+        let mut unanswered = self.pending.iter().filter(|pending| pending.held.is_none());
+        unanswered.any(|pending| *pending.key.filter == *filter)
     }
 
     fn key(&self, request: RequestId) -> Option<&Key> {
