@@ -72,11 +72,15 @@ pub enum Drop {
     Expired,
     /// A request of a node that has too many under way, and will repeat this one.
     Busy,
+    /// A message from the broker whose node's session ended first.
+    Ended,
+    /// For a node at an address that is another node's now.
+    Unreachable,
 }
 
 impl Drop {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::ReservedType,
         Self::Oversize,
@@ -93,6 +97,8 @@ impl Drop {
         Self::Undeliverable,
         Self::Expired,
         Self::Busy,
+        Self::Ended,
+        Self::Unreachable,
     ];
 
     /// Returns the name metrics and programs know it by.
@@ -114,6 +120,8 @@ impl Drop {
             Self::Undeliverable => "undeliverable",
             Self::Expired => "expired",
             Self::Busy => "busy",
+            Self::Ended => "ended",
+            Self::Unreachable => "unreachable",
         }
     }
 
@@ -136,6 +144,8 @@ impl Drop {
             Self::Undeliverable => "the node did not acknowledge it, again and again",
             Self::Expired => "the broker was away for longer than store.max_age",
             Self::Busy => "the node has too many requests under way; it repeats this one",
+            Self::Ended => "the node's session ended first",
+            Self::Unreachable => "the node's address is another node's now",
         }
     }
 }

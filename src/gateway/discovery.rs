@@ -71,12 +71,14 @@ impl Discovery {
         }
     }
 
-    /// Answers SEARCHGW, as the link wants it (I-06).
+    /// Answers SEARCHGW, as the link wants it (I-06); through a forwarder, which broadcasts nothing, to the
+    /// asker.
     pub(super) fn answer(&self, from: Peer, route: Route, radius: u8, core: &mut Core) {
         let Some(link) = core.link(from.link) else {
             return;
         };
-        let (to, can_broadcast) = (link.gwinfo, link.can_broadcast);
+        let can_broadcast = link.can_broadcast && from.node.is_none();
+        let to = link.gwinfo;
         let gwinfo = Packet::GwInfo {
             gw_id: core.settings.gateway_id,
             gw_addr: &[],

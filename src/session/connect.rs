@@ -1,5 +1,9 @@
 //! CONNECT and what follows: Will handshake, broker, CONNACK [S 6.2, 6.3].
+//!
+//! What a CONNECT says counts from its acceptance on. A node that is refused, or never answers what it
+//! is asked, leaves what is kept for its client id as it was.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::subscribe::SubscriptionRequests;
@@ -7,7 +11,7 @@ use super::will::WillQuestion;
 use super::{Context, Established, Keeping, Promise, Session, State, Trouble};
 use crate::moment::Moment;
 use crate::topics::Registry;
-use crate::upstream::{ConnectOptions, Refusal, Request};
+use crate::upstream::{ConnectOptions, Refusal, Request, Will};
 use crate::wire::{Packet, ReturnCode};
 
 /// What a CONNECT says; two with the same content may be one repeated.
@@ -29,6 +33,14 @@ impl Default for ConnectContent {
             keep_alive: 0,
         }
     }
+}
+
+/// What a CONNECT changes, as it was before.
+#[derive(Debug)]
+pub(super) struct Before {
+    connect: ConnectContent,
+    will: Option<Arc<Will>>,
+    unkept: Promise,
 }
 
 /// How long CONNACK waits for the store at most; a disk that takes longer is as good as none.
@@ -103,6 +115,12 @@ impl Session {
 
     fn begin(&mut self, content: ConnectContent, moved: bool, cx: &mut Context<'_>) {
         let wakes = matches!(self.state, State::Asleep | State::Awake(_)) && !moved;
+        self.fall_back();
+        self.before = Some(Box::new(Before {
+            connect: self.connect,
+            will: self.will.clone(),
+            unkept: self.unkept,
+        }));
         let begins_to_last = !content.clean_session && self.connect.clean_session;
         let ends_for_good = content.clean_session && self.is_persistent();
         if ends_for_good || begins_to_last && self.has_something_to_keep() {
@@ -111,17 +129,15 @@ impl Session {
         self.connect = content;
         self.orphaned = false;
         self.will_update = None;
+        self.downlink.interrupt();
         if content.clean_session {
-            self.forget(cx);
-        } else {
-            self.downlink.interrupt();
-            if !wakes {
-                self.requests = SubscriptionRequests::default();
-                self.registry.unconfirm_all();
-            }
-            if self.registry.is_empty() {
-                self.registry = Registry::starting_at(cx.rng.u16(1..=0xfffe));
-            }
+            self.will = None;
+        } else if self.registry.is_empty() {
+            self.registry = Registry::starting_at(cx.rng.u16(1..=0xfffe));
+        }
+        if content.clean_session || !wakes {
+            self.requests = SubscriptionRequests::default();
+            self.registry.unconfirm_all();
         }
         if content.will {
             let mut question = WillQuestion::topic(cx);
@@ -142,9 +158,34 @@ impl Session {
             self.accept(cx);
             return;
         }
+        if wanted.clean_session {
+            // So does its connection.
+            self.uplink.clear();
+            self.drop_waiting(cx);
+        }
         self.state = State::Connecting(Connecting::Upstream);
         self.established = None;
         self.request_connection(wanted, cx);
+    }
+
+    /// Whether the broker is asked for a clean session: what comes is of the one before.
+    pub(super) fn begins_anew(&self) -> bool {
+        matches!(self.state, State::Connecting(Connecting::Upstream)) && self.connect.clean_session
+    }
+
+    /// Whether there is nothing to come back to for the broker's messages.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        let before = self.before.as_ref().map(|before| before.connect);
+        before.unwrap_or(self.connect).clean_session
+    }
+
+    /// The CONNECT under way is not accepted: it is as if it had never come.
+    pub(super) fn fall_back(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.connect = before.connect;
+            self.will = before.will;
+            self.unkept = before.unkept;
+        }
     }
 
     /// Asks the broker for a connection in place of the one there is.
@@ -162,13 +203,17 @@ impl Session {
             cx.requests.push(Request::Disconnect);
             return;
         }
+        let is_awaited = matches!(self.state, State::Connecting(Connecting::Upstream));
+        if self.begins_anew() {
+            self.forget();
+        }
         self.established.clone_from(&self.requested);
         self.downlink.note_connected(session_present);
         if !session_present {
             self.resubscribe(cx);
             self.release_forgotten(cx);
         }
-        if matches!(self.state, State::Connecting(Connecting::Upstream)) {
+        if is_awaited {
             tracing::info!(
                 node = &*self.client_id,
                 keep_alive = self.connect.keep_alive,
@@ -214,10 +259,13 @@ impl Session {
     }
 
     fn accept(&mut self, cx: &mut Context<'_>) {
-        if self.unkept.is_none() || cx.keeping_will == Keeping::Elsewhere {
+        let is_kept = self.unkept.is_none() || cx.keeping_will == Keeping::Elsewhere;
+        if !is_kept && self.cannot_promise(cx.keeping_will) {
+            return self.refuse_unkept(Request::Disconnect, cx);
+        }
+        self.before = None;
+        if is_kept {
             self.welcome(cx);
-        } else if self.cannot_promise(cx.keeping_will) {
-            self.refuse_unkept(Request::Disconnect, cx);
         } else {
             let held = Held {
                 promise: self.next_promise(),
@@ -262,9 +310,7 @@ impl Session {
             code: ReturnCode::Accepted,
         });
         self.resume_downlink(cx);
-        if self.requests.holds_answer() {
-            self.next_promise();
-        }
+        self.give_subscription_answers(Promise::NONE, cx);
     }
 
     pub(super) fn repeat_connack(&mut self, answered: Option<Answered>, cx: &mut Context<'_>) {
@@ -279,16 +325,12 @@ impl Session {
         self.will.is_some() || !self.subscriptions.is_empty()
     }
 
-    /// Deletes everything a clean session deletes.
-    fn forget(&mut self, cx: &mut Context<'_>) {
-        self.will = None;
+    /// Deletes what earlier sessions left to a clean one.
+    fn forget(&mut self) {
         self.registry = Registry::default();
         self.predefined.clear();
         self.uses_short_names = false;
         self.subscriptions.clear();
-        self.requests = SubscriptionRequests::default();
-        self.uplink.clear();
-        self.downlink.clear(cx.budget);
         self.downlink.forget_sent();
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use self::connect::{Answered, Connecting};
+use self::connect::{Answered, Before, Connecting};
 use self::downlink::Downlink;
 use self::sleep::Flush;
 use self::subscribe::{Subscription, SubscriptionRequests};
@@ -53,8 +53,10 @@ pub use view::{
 pub struct Session {
     client_id: Arc<str>,
     state: State,
-    /// The CONNECT in force.
+    /// The CONNECT in force, or being answered.
     connect: ConnectContent,
+    /// What holds again if the CONNECT being answered is not accepted.
+    before: Option<Box<Before>>,
     /// When CONNACK went out, until the node says something else (I-02).
     answered: Option<Answered>,
     /// What the broker was last asked for.
@@ -160,6 +162,7 @@ impl Session {
             client_id,
             state: State::Disconnected,
             connect: ConnectContent::default(),
+            before: None,
             answered: None,
             requested: None,
             established: None,
@@ -440,6 +443,7 @@ impl Session {
     /// Ends the connection. What is unacknowledged stays with the broker, or vanishes with a clean
     /// session (I-19).
     fn end(&mut self, state: State, upstream: Request, cx: &mut Context<'_>) {
+        self.fall_back();
         self.state = state;
         self.supervised_from = cx.now;
         self.answered = None;
@@ -447,7 +451,7 @@ impl Session {
         self.orphaned = false;
         self.will_update = None;
         self.requests = SubscriptionRequests::default();
-        self.downlink.clear(cx.budget);
+        self.drop_waiting(cx);
         cx.requests.push(upstream);
     }
 

@@ -37,7 +37,7 @@ impl Promise {
 
     /// Whether it is kept when all up to another one are.
     pub(super) fn is_kept(self, up_to: Self) -> bool {
-        self.is_none() || self.age(up_to) <= u16::MAX / 2
+        self.is_none() || !up_to.is_none() && self.age(up_to) <= u16::MAX / 2
     }
 
     /// Returns how many were made since, up to another one.
@@ -76,8 +76,7 @@ impl Session {
         }
         self.give_connack(up_to, cx);
         if self.is_connecting() {
-            // After CONNACK, with a later promise.
-            return;
+            return self.requests.note_kept(up_to);
         }
         self.give_subscription_answers(up_to, cx);
         self.give_will_answer(up_to, cx);

@@ -180,7 +180,7 @@ impl Session {
     fn promise_answer(&mut self, request: RequestId, outcome: Outcome, cx: &mut Context<'_>) {
         let promise = self.promise(cx.keeping);
         // Nothing comes before CONNACK.
-        let promise = promise.or_else(|| self.is_connecting().then(|| self.promised()));
+        let promise = promise.or_else(|| self.is_connecting().then_some(Promise::NONE));
         match promise {
             Some(promise) => self.requests.hold(request, promise, outcome),
             None => self.give_answer(request, outcome, cx),
@@ -218,9 +218,11 @@ impl Session {
         self.pump(cx);
     }
 
-    /// Subscribes again to everything, for a broker that has forgotten the node (I-36).
+    /// Subscribes again to everything, for a broker that has forgotten the node (I-36). What is being
+    /// asked for the connection asks again, before this: it must not be undone.
     pub(super) fn resubscribe(&mut self, cx: &mut Context<'_>) {
-        for subscription in &self.subscriptions {
+        let settled = self.subscriptions.iter();
+        for subscription in settled.filter(|known| !self.requests.ask_for(&known.filter)) {
             cx.requests.push(Request::Subscribe {
                 id: RequestId::OWN,
                 filter: subscription.filter.clone(),
@@ -396,21 +398,31 @@ impl SubscriptionRequests {
         self.pending.len()
     }
 
+    /// Whether the broker is being asked for a change of this filter.
+    fn ask_for(&self, filter: &str) -> bool {
+        let mut unanswered = self.pending.iter().filter(|pending| pending.held.is_none());
+        unanswered.any(|pending| *pending.key.filter == *filter)
+    }
+
     fn key(&self, request: RequestId) -> Option<&Key> {
         let mut pending = self.pending.iter();
         let pending = pending.find(|pending| pending.request == request)?;
         Some(&pending.key)
     }
 
-    /// Whether an answer is held back.
-    pub(super) fn holds_answer(&self) -> bool {
-        self.pending.iter().any(|pending| pending.held.is_some())
-    }
-
     fn hold(&mut self, request: RequestId, promise: Promise, outcome: Outcome) {
         let mut pending = self.pending.iter_mut();
         if let Some(pending) = pending.find(|pending| pending.request == request) {
             pending.held = Some((promise, outcome));
+        }
+    }
+
+    /// Notes which answers are safe that have to wait for CONNACK.
+    pub(super) fn note_kept(&mut self, up_to: Promise) {
+        let pending = self.pending.iter_mut();
+        let promises = pending.filter_map(|pending| pending.held.as_mut());
+        for (promise, _) in promises.filter(|(promise, _)| promise.is_kept(up_to)) {
+            *promise = Promise::NONE;
         }
     }
 

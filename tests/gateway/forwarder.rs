@@ -1,6 +1,6 @@
 //! Nodes behind a forwarder [S 5.5; I-31].
 
-use mqtt_sn_gateway::gateway::Network;
+use mqtt_sn_gateway::gateway::{GwInfoTo, Network};
 use mqtt_sn_gateway::stats::Drop;
 
 use crate::support::*;
@@ -53,6 +53,22 @@ fn strangers_behind_a_forwarder_are_refused_there() {
     let disconnect = wrapped(b"\x09", b"\x02\x18");
     t.raw(A, &wrapped(b"\x09", PINGREQ))
         .sends_raw([(A, &disconnect)]);
+}
+
+/// Nothing is broadcast through a forwarder: a node behind one that searched got no answer where the link
+/// answers by broadcast (I-06, I-31).
+#[test]
+fn who_searches_behind_a_forwarder_is_answered_there() {
+    for gwinfo in [GwInfoTo::Unicast, GwInfoTo::Broadcast, GwInfoTo::Both] {
+        let mut settings = settings();
+        settings.links[0].forwarders = vec![Network::Any];
+        settings.links[0].can_broadcast = true;
+        settings.advertise = None;
+        settings.links[0].gwinfo = gwinfo;
+        let mut t = Bench::with(settings);
+        t.raw(A, &wrapped(b"n1", b"\x03\x01\x02"))
+            .sends_raw([(A, &wrapped(b"n1", b"\x03\x02\x01"))]);
+    }
 }
 
 #[test]

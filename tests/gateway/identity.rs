@@ -2,6 +2,7 @@
 
 use mqtt_sn_gateway::gateway::Takeover;
 use mqtt_sn_gateway::session::Status;
+use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::wire::{Packet, QoS, Topic};
 
 use crate::support::*;
@@ -129,6 +130,20 @@ fn an_address_reused_by_another_node_leaves_the_first_session_alone() {
     t.node(B, Packet::PingReq { client_id: "first" })
         .sends([(B, Packet::PingResp)]);
     assert_eq!(t.gateway.sessions(), 2);
+}
+
+/// What is for the node that was there goes nowhere, and is counted.
+#[test]
+fn a_node_whose_address_is_anothers_is_sent_nothing() {
+    let mut t = Bench::new();
+    t.connected(A, "first", true);
+    t.connected(A, "second", true);
+    // Its silence has a limit: it is asked whether it lives, then lost.
+    t.at(1_000_000);
+    let to_second = t.heard_by().into_values().sum::<usize>();
+    assert_eq!(to_second, 1, "the second is asked for itself only");
+    assert_eq!(t.gateway.stats().drops[Drop::Unreachable], 1);
+    assert_eq!(t.gateway.sessions(), 0);
 }
 
 #[test]

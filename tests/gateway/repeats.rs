@@ -1,6 +1,6 @@
 //! What the broker or the node repeats after a cut is done once [MQTT 3.1.1, 4.4; I-22].
 
-use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS};
+use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, Publish, QoS};
 use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::support::*;
@@ -43,6 +43,29 @@ fn a_broker_that_forgot_gets_the_publish_anew_and_the_subscriptions() {
     t.tells_broker([("n", packet), ("n", mqtt::Packet::Subscribe(subscribe))]);
     t.broker("n", &[suback(OWN_ID + 1), mqtt_puback(1)])
         .sends([(A, puback(SHORT, 1))]);
+}
+
+/// It was subscribed to again behind the UNSUBSCRIBE that was repeated, and the node had UNSUBACK.
+#[test]
+fn a_broker_that_forgot_is_not_asked_for_what_the_node_is_leaving() {
+    let mut t = subscribed(true);
+    t.node(
+        A,
+        Packet::Unsubscribe {
+            msg_id: MsgId(5),
+            filter: Filter::Short(*b"ab"),
+        },
+    );
+    let mut unsubscribe = mqtt::Unsubscribe::new("ab");
+    unsubscribe.pkid = OWN_ID + 1;
+    let unsubscribe = mqtt::Packet::Unsubscribe(unsubscribe);
+    t.tells_broker([("n", unsubscribe.clone())]);
+    t.broker = FORGETFUL;
+    t.cut("n").at(2_000).tells_broker([("n", unsubscribe)]);
+    let unsuback = mqtt::Packet::UnsubAck(mqtt::UnsubAck::new(OWN_ID + 1));
+    t.broker("n", &[unsuback])
+        .sends([(A, Packet::UnsubAck { msg_id: MsgId(5) })]);
+    t.cut("n").at(4_000).tells_broker([]);
 }
 
 #[test]

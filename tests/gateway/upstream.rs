@@ -384,6 +384,16 @@ fn qos0_waits_for_the_broker_in_a_ring() {
 }
 
 #[test]
+fn qos0_that_waits_ends_with_a_clean_start_and_is_counted() {
+    let mut t = subscribed(false);
+    t.broker = Broker::Down;
+    t.at(1_000).cut("n");
+    t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"1"));
+    t.node(A, connect("n", true)).tells_broker([]);
+    assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
+}
+
+#[test]
 fn a_broker_that_talks_nonsense_is_left() {
     for octets in [
         &b"\x00\x00"[..],

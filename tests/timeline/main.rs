@@ -5,6 +5,7 @@
 mod connect;
 mod downlink;
 mod keep_alive;
+mod not_accepted;
 mod sleep;
 mod sleep_congestion;
 mod sleep_connect;

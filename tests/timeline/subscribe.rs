@@ -228,6 +228,33 @@ fn a_refused_name_is_wanted_again_when_the_node_subscribes_to_it() {
     ]);
 }
 
+/// What was under way is repeated by the connection itself, before the rest is subscribed to again: the
+/// broker ended with the subscription the node had got rid of, or with its old QoS (I-36).
+#[test]
+fn a_broker_that_forgets_in_the_middle_of_a_request_is_not_asked_for_what_was_before_it() {
+    let own = |filter: &str, qos| Request::Subscribe {
+        id: RequestId::OWN,
+        filter: filter.into(),
+        qos,
+    };
+    let mut t = Timeline::connected();
+    for filter in ["a", "b", "c"] {
+        t.at(1).subscribed(filter);
+    }
+    t.node(unsubscribe(5, "a"));
+    let end = t.request_id();
+    t.node(subscribe(6, QoS::AtMostOnce, Filter::Name("b")));
+    let change = t.request_id();
+    t.broker(accepted()).sends([]);
+    t.asks([own("c", QoS::ExactlyOnce)]);
+    t.broker(Event::Unsubscribed { id: end })
+        .sends([Packet::UnsubAck { msg_id: MsgId(5) }]);
+    t.broker(granted(change, QoS::AtMostOnce));
+    t.sends([suback(QoS::AtMostOnce, TopicId(3), 6, ACCEPTED)]);
+    t.broker(accepted()).sends([]);
+    t.asks([own("b", QoS::AtMostOnce), own("c", QoS::ExactlyOnce)]);
+}
+
 #[test]
 fn subscriptions_are_bounded() {
     let mut t = Timeline::connected();

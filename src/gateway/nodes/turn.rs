@@ -12,6 +12,7 @@ use super::super::{Core, Output, Target};
 use super::{Node, Nodes};
 use crate::moment::Moment;
 use crate::session::{Context, Direction, Journal, Keeping, Session, Status, TROUBLES, Trouble};
+use crate::stats::Drop;
 use crate::topics::Registry;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::outbox::Outbox;
@@ -211,6 +212,8 @@ impl Nodes {
                 }
                 let client_id = Some(node.session.client_id());
                 core.send(Target::Peer(peer.clone(), *route), bytes, client_id);
+            } else {
+                core.stats.drops[Drop::Unreachable] += 1;
             }
         }
         core.ask_sockets(&mut buffers.sockets);

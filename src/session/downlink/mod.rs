@@ -189,7 +189,7 @@ impl Downlink {
         })
     }
 
-    pub(in crate::session) fn clear(&mut self, budget: &mut QueueBudget) {
+    fn clear(&mut self, budget: &mut QueueBudget) {
         self.note_unanswered();
         self.note_unsent();
         self.queue.clear(budget);
@@ -232,9 +232,19 @@ impl Downlink {
 }
 
 impl Session {
+    /// Drops what waits for the node. What the broker waits for is not lost with a connection that the
+    /// session outlives.
+    pub(in crate::session) fn drop_waiting(&mut self, cx: &mut Context<'_>) {
+        let is_final = self.ends_with_connection();
+        let waiting = self.downlink.queue.iter();
+        let lost = waiting.filter(|queued| is_final || queued.delivery.is_none());
+        cx.stats.drops[Drop::Ended] += lost.count() as u64;
+        self.downlink.clear(cx.budget);
+    }
+
     pub(in crate::session) fn handle_message(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
-        let stale = !self.is_decided() && self.connect.clean_session;
-        if self.is_over() || stale {
+        if self.is_over() || self.begins_anew() {
+            cx.stats.drops[Drop::Ended] += u64::from(inbound.delivery.is_none());
             return;
         }
         cx.journal.arrived(cx.now, &inbound.topic);
@@ -264,7 +274,7 @@ impl Session {
                     return;
                 };
                 // A clean session has nothing at the broker to come back for.
-                if self.connect.clean_session {
+                if self.ends_with_connection() {
                     cx.stats.drops[Drop::Backlog] += 1;
                     let octets = cx.len(&sized_publish(&inbound.payload));
                     note_drop(Drop::Backlog, &inbound.topic, octets, cx);

@@ -168,7 +168,7 @@ impl Session {
 
     /// The broker knows that the node has the message: the node may forget it.
     pub(in crate::session) fn handle_released(&mut self, delivery: Delivery, cx: &mut Context<'_>) {
-        if self.is_over() {
+        if self.is_over() || self.begins_anew() {
             return;
         }
         match self

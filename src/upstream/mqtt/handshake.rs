@@ -19,6 +19,7 @@ const LEAVING: Duration = Duration::from_secs(1);
 impl Connection {
     pub(super) fn connect(&mut self, options: ConnectOptions, cx: &mut Context<'_>) {
         if options.clean_session {
+            cx.stats.drops[Drop::Upstream] += self.outgoing.drop_qos0();
             self.outgoing.clear();
             self.incoming.forget();
         }

@@ -379,6 +379,7 @@ impl Connection {
         let send = self.can_send();
         if message.qos > QoS::AtMostOnce {
             let Some(packet_id) = self.outgoing.name(msg_id) else {
+                cx.stats.drops[Drop::Upstream] += 1;
                 return;
             };
             if send {

@@ -197,7 +197,7 @@ impl Shared {
             if index == 0 {
                 self.announce(ONLINE, cx);
             }
-            self.accept_waiting(index);
+            self.accept_waiting(index, cx);
             self.send_waiting(index, cx);
         } else if session_present {
             self.unsubscribe_strays(index, cx);

@@ -1,15 +1,16 @@
 //! The nodes: who is connected, and what is remembered of those who will come back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::owed::Owed;
+use super::owed::{Owed, Step};
 use super::subscriptions::FilterId;
 use super::{Context, NodeKey, Shared};
 use crate::moment::Moment;
+use crate::stats::Drop;
 use crate::upstream::{ConnectOptions, Event, Refusal, Will};
 
 /// One node.
@@ -25,8 +26,6 @@ pub(super) struct Member {
     /// broker is lost goes on when the node connects.
     goes_on: bool,
     pub(super) clean_session: bool,
-    /// Whether there was a session to come back to.
-    persistent: bool,
     pub(super) will: Option<Arc<Will>>,
     pub(super) filters: Vec<FilterId>,
     /// QoS 1 and 2 messages it has not acknowledged, in their order.
@@ -57,7 +56,8 @@ pub(super) enum Presence {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     members: Vec<Option<Box<Member>>>,
-    waiting: BTreeSet<(Moment, NodeKey)>,
+    /// Those who wait for the broker, and what they want of it.
+    waiting: BTreeMap<(Moment, NodeKey), ConnectOptions>,
     /// Connections whose nodes are being told, and how far that has come.
     closing: VecDeque<(usize, u32)>,
     generations: u32,
@@ -92,7 +92,6 @@ impl Members {
                 presence: Presence::Away,
                 goes_on: false,
                 clean_session: true,
-                persistent: false,
                 will: None,
                 filters: Vec::new(),
                 owed: VecDeque::new(),
@@ -109,15 +108,14 @@ impl Members {
     }
 
     pub(super) fn patience_ends(&self) -> Option<Moment> {
-        self.waiting.first().map(|(until, _)| *until)
+        self.waiting.keys().next().map(|(until, _)| *until)
     }
 
-    fn stop_waiting(&mut self, node: NodeKey) {
-        if let Some(member) = self.get(node)
-            && let Presence::Waiting { until } = member.presence
-        {
-            self.waiting.remove(&(until, node));
-        }
+    fn stop_waiting(&mut self, node: NodeKey) -> Option<ConnectOptions> {
+        let Presence::Waiting { until } = self.get(node)?.presence else {
+            return None;
+        };
+        self.waiting.remove(&(until, node))
     }
 
     pub(super) fn begin_closing(&mut self, link: usize) {
@@ -158,6 +156,29 @@ impl Member {
 impl Shared {
     pub(super) fn connect(&mut self, node: NodeKey, options: ConnectOptions, cx: &mut Context<'_>) {
         self.members.stop_waiting(node);
+        let connections = cx.settings.shared.connections;
+        let members = &mut self.members;
+        let member = members.get_or_insert(node, &options.client_id, connections);
+        let session_present = !(member.clean_session || options.clean_session);
+        let carried = self
+            .links
+            .get(member.home)
+            .is_some_and(super::Link::carries);
+        if carried || session_present && cx.stands_in {
+            self.begin_session(node, options, cx);
+            self.accept(node, session_present);
+        } else {
+            let until = cx.now + cx.settings.patience;
+            member.presence = Presence::Waiting { until };
+            // A session that begins anew has dropped all, also if it is not accepted.
+            member.goes_on &= !options.clean_session;
+            members.waiting.insert((until, node), options);
+        }
+    }
+
+    /// The node is accepted: ends the session it had before if that does not outlive its connection, or
+    /// shall not.
+    fn begin_session(&mut self, node: NodeKey, options: ConnectOptions, cx: &mut Context<'_>) {
         let before = self.members.get(node);
         if options.clean_session || before.is_some_and(|member| member.clean_session) {
             self.remove_member(node, cx);
@@ -165,21 +186,8 @@ impl Shared {
         let connections = cx.settings.shared.connections;
         let members = &mut self.members;
         let member = members.get_or_insert(node, &options.client_id, connections);
-        let session_present = member.persistent;
         member.clean_session = options.clean_session;
-        member.persistent = !options.clean_session;
         member.will = options.will;
-        let carried = self
-            .links
-            .get(member.home)
-            .is_some_and(super::Link::carries);
-        if carried || session_present && cx.stands_in {
-            self.accept(node, session_present);
-        } else {
-            let until = cx.now + cx.settings.patience;
-            member.presence = Presence::Waiting { until };
-            self.members.waiting.insert((until, node));
-        }
     }
 
     fn accept(&mut self, node: NodeKey, session_present: bool) {
@@ -197,13 +205,15 @@ impl Shared {
     }
 
     /// Accepts the nodes that waited for a connection.
-    pub(super) fn accept_waiting(&mut self, link: usize) {
+    pub(super) fn accept_waiting(&mut self, link: usize, cx: &mut Context<'_>) {
         let members = &self.members;
         let home = |node: &NodeKey| members.get(*node).map(|member| member.home);
-        let waiting = members.waiting.iter().map(|(_, node)| *node);
+        let waiting = members.waiting.keys().map(|(_, node)| *node);
         let accepted: Vec<NodeKey> = waiting.filter(|node| home(node) == Some(link)).collect();
         for node in accepted {
-            self.members.stop_waiting(node);
+            if let Some(options) = self.members.stop_waiting(node) {
+                self.begin_session(node, options, cx);
+            }
             let known = self.members.get(node);
             let known = known.is_some_and(|member| !member.filters.is_empty());
             self.accept(node, known);
@@ -212,7 +222,7 @@ impl Shared {
 
     /// Refuses the nodes that have waited long enough (I-35).
     pub(super) fn lose_patience(&mut self, cx: &mut Context<'_>) {
-        while let Some(&(until, node)) = self.members.waiting.first()
+        while let Some((&(until, node), _)) = self.members.waiting.first_key_value()
             && until <= cx.now
         {
             self.members.waiting.pop_first();
@@ -251,6 +261,13 @@ impl Shared {
         let Some(mut member) = self.members.remove(node) else {
             return;
         };
+        let with_session = |owed: &&Owed| matches!(owed.step, Step::Handed | Step::Taken);
+        let ended = member
+            .owed
+            .iter()
+            .filter(|owed| !with_session(owed))
+            .count();
+        cx.stats.drops[Drop::Ended] += ended as u64;
         for owed in member.owed.drain(..) {
             self.drop_owed(&member.client_id, &owed, cx);
         }
@@ -261,7 +278,6 @@ impl Shared {
         let connections = cx.settings.shared.connections;
         let member = self.members.get_or_insert(node, client_id, connections);
         member.clean_session = false;
-        member.persistent = true;
         // An id the store did not see may still be in use.
         member.last_owed = cx.rng.u16(..);
     }

@@ -193,6 +193,7 @@ impl Shared {
             return;
         };
         if !member.is_here() && member.clean_session {
+            cx.stats.drops[Drop::Ended] += 1;
             return;
         }
         if member.owed.len() >= OWED_MAX || full && !member.is_here() {

@@ -68,6 +68,44 @@ fn a_large_qos0_message_waits_for_its_register() {
     )]);
 }
 
+/// Every drop is counted, also of what nobody will ask for again (I-16, I-19).
+#[test]
+fn what_waits_when_the_session_ends_is_counted_unless_the_broker_has_it() {
+    let ways_to_end = [DISCONNECT, sleep(0)];
+    for (clean, lost) in [(true, 3), (false, 1)] {
+        for goodbye in ways_to_end {
+            let mut t = Timeline::connected_with(content(false, clean, 600));
+            t.at(1).subscribed("a");
+            t.node(sleep(60)).sends([DISCONNECT]);
+            t.broker(message("a", Q1, 7, b"1"))
+                .broker(message("a", Q0, 0, b"2"))
+                .broker(message("a", Q2, 8, b"3"));
+            t.node(goodbye)
+                .sends([DISCONNECT])
+                .asks([Request::Disconnect]);
+            assert_eq!(t.stats.drops[Drop::Ended], lost);
+        }
+    }
+    // Nor does the broker have what it has forgotten.
+    let mut t = Timeline::connected_persistent();
+    t.at(1).subscribed("a");
+    t.node(sleep(60)).sends([DISCONNECT]);
+    t.broker(message("a", Q1, 7, b"1")).broker(accepted());
+    t.asked();
+    t.node(DISCONNECT)
+        .sends([DISCONNECT])
+        .asks([Request::Disconnect]);
+    assert_eq!(t.stats.drops[Drop::Ended], 1);
+    // What still comes when the node begins anew.
+    let mut t = Timeline::connected_persistent();
+    t.at(100)
+        .connects(content(false, true, 600))
+        .asks([connect_request(true)]);
+    t.broker(message("a", Q0, 0, b"1"))
+        .broker(message("a", Q1, 7, b"2"));
+    assert_eq!(t.stats.drops[Drop::Ended], 1);
+}
+
 #[test]
 fn the_ring_is_bounded_in_octets_too() {
     let mut t = subscribed();
