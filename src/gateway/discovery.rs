@@ -84,8 +84,7 @@ impl Discovery {
             gw_addr: &[],
         };
         let link = from.link;
-        // Nothing is broadcast through a forwarder (I-31).
-        if to != GwInfoTo::Broadcast || !can_broadcast || from.node.is_some() {
+        if to != GwInfoTo::Broadcast || !can_broadcast {
             core.send_packet(Target::Peer(from, route), gwinfo);
         }
         if to != GwInfoTo::Unicast && can_broadcast {

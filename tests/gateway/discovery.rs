@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_sn_gateway::gateway::{GwInfoTo, Input, LinkEvent, LinkId, Network, Settings};
+use mqtt_sn_gateway::gateway::{GwInfoTo, Input, LinkEvent, LinkId, Settings};
 use mqtt_sn_gateway::wire::Packet;
 
 use crate::support::*;
@@ -212,26 +212,6 @@ fn an_advertisement_without_a_duration_is_good_for_three_seconds() {
     let mut t = standing_by();
     t.at(0).node(A, now).at(2_999).sends([]);
     t.at(3_000).sends([(ALL, ADVERTISE)]);
-}
-
-/// Nothing is broadcast through a forwarder: who searched behind one heard nothing where GWINFO is broadcast.
-#[test]
-fn who_searches_behind_a_forwarder_is_answered_there() {
-    let wrapped = |inner: &[u8]| [b"\x04\xfe\x00\x09", inner].concat();
-    let gwinfo = wrapped(b"\x03\x02\x01");
-    for to in [GwInfoTo::Unicast, GwInfoTo::Broadcast, GwInfoTo::Both] {
-        let mut settings = broadcasting(to);
-        settings.advertise = None;
-        settings.links[0].forwarders = vec![Network::Any];
-        let mut t = Bench::with(settings);
-        t.raw(A, &wrapped(b"\x03\x01\x02"));
-        match to {
-            GwInfoTo::Unicast => t.sends_raw([(A, &gwinfo)]),
-            GwInfoTo::Broadcast | GwInfoTo::Both => {
-                t.sends_raw([(A, &gwinfo), ("all on 0 radius 2", b"\x03\x02\x01")])
-            }
-        };
-    }
 }
 
 /// A radio network is told when it comes up, between the turns, under the same conditions.
