@@ -28,3 +28,4 @@ mod strangers;
 mod support;
 mod upstream;
 mod welcome;
+mod will_matrix;
