@@ -143,7 +143,11 @@ impl World {
             return;
         };
         let now = self.clock.now();
-        for (at, bytes) in self.devices[*index].down.carry(&mut self.rng, now, bytes) {
+        let mut arrivals = self.devices[*index].down.carry(&mut self.rng, now, bytes);
+        if let Some(slip) = self.slip.take() {
+            slip.befall(&mut arrivals);
+        }
+        for (at, bytes) in arrivals {
             self.agenda
                 .enter(at, Happening::Downlink(receiver.clone(), bytes));
         }
@@ -197,7 +201,11 @@ impl World {
             };
             self.traffic.up += 1;
             self.traffic.octets += datagram.len() as u64;
-            for (at, bytes) in placed.up.carry(&mut self.rng, now, &datagram) {
+            let mut arrivals = placed.up.carry(&mut self.rng, now, &datagram);
+            if let Some(slip) = self.slip.take() {
+                slip.befall(&mut arrivals);
+            }
+            for (at, bytes) in arrivals {
                 for _ in 0..times {
                     let happening = Happening::Uplink(placed.peer.clone(), bytes.clone());
                     self.agenda.enter(at, happening);
