@@ -1,6 +1,6 @@
 //! Every exchange of the protocol, with a fault before every step of them: the broker cuts, vanishes for
 //! a moment or for longer than nodes are spared the news, or stalls; the gateway dies and is back with what
-//! its store kept, or with nothing.
+//! its store kept, or with nothing; one datagram is lost or doubled.
 //!
 //! A step is whatever happens in the World: a datagram or a piece of a TCP stream arrives, a timer fires,
 //! somebody acts. `cargo run --release -p mqtt-sn-world --example seeds -- faults` shows the packets.
@@ -95,6 +95,26 @@ fn a_shared_gateway_restarted_without_store_at_every_step() {
 #[test]
 fn a_shared_gateway_restarted_late_at_every_step() {
     keeps_every_rule(Mode::Shared, Fault::LateRestart);
+}
+
+#[test]
+fn a_datagram_lost_at_every_step() {
+    keeps_every_rule(Mode::PerNode, Fault::Loss);
+}
+
+#[test]
+fn a_datagram_doubled_at_every_step() {
+    keeps_every_rule(Mode::PerNode, Fault::Copy);
+}
+
+#[test]
+fn a_datagram_lost_at_every_step_in_shared_mode() {
+    keeps_every_rule(Mode::Shared, Fault::Loss);
+}
+
+#[test]
+fn a_datagram_doubled_at_every_step_in_shared_mode() {
+    keeps_every_rule(Mode::Shared, Fault::Copy);
 }
 
 /// What the faults meet is the whole protocol, or else the tests above show less than they say.

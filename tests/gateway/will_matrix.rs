@@ -67,9 +67,11 @@ fn dies(t: &mut Bench) -> Option<String> {
     let told = t.told();
     let is_goodbye = |(_, packet): &(String, mqtt::Packet)| *packet == mqtt::Packet::Disconnect;
     assert!(!told.iter().any(is_goodbye), "it would cancel the Will");
-    let mut published = told.into_iter().filter_map(|(_, packet)| match packet {
-        mqtt::Packet::Publish(publish) if publish.payload == "gone" => Some(publish.topic),
-        _ => None,
+    let mut published = told.into_iter().filter_map(|(_, packet)| {
+        let mqtt::Packet::Publish(publish) = packet else {
+            return None;
+        };
+        (publish.payload == "gone").then_some(publish.topic)
     });
     if of_node.is_none() {
         return published.next();

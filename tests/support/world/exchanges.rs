@@ -8,7 +8,7 @@ use mqtt_sn_gateway::wire::{QoS, TopicId};
 use crate::broker::Mood;
 use crate::device::{Chore, Interest, Plan, Subject};
 use crate::fleet::{Report, live_on, settings, shared};
-use crate::link::Impairment;
+use crate::link::{Impairment, Slip};
 use crate::transcript::Transcript;
 use crate::violation::Violation;
 use crate::world::{Act, World};
@@ -30,11 +30,15 @@ pub enum Fault {
     RestartWithoutStore,
     /// Gateway and broker connections die, and the gateway is back after the broker's patience.
     LateRestart,
+    /// The next datagram is lost.
+    Loss,
+    /// The next datagram arrives twice.
+    Copy,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Cut,
         Self::ShortOutage,
         Self::LongOutage,
@@ -42,6 +46,8 @@ impl Fault {
         Self::Restart,
         Self::RestartWithoutStore,
         Self::LateRestart,
+        Self::Loss,
+        Self::Copy,
     ];
 
     fn keeps_sessions(self) -> bool {
@@ -68,6 +74,8 @@ impl Fault {
             }
             Self::Restart | Self::RestartWithoutStore => (Act::Crash(Duration::ZERO), None),
             Self::LateRestart => (Act::Crash(Duration::from_secs(20)), None),
+            Self::Loss => (Act::Slip(Slip::Lost), None),
+            Self::Copy => (Act::Slip(Slip::Doubled), None),
         }
     }
 }

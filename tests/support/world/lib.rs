@@ -56,7 +56,7 @@ pub use drive::drive;
 pub use exchanges::{Fault, run_exchanges};
 pub use fleet::{Report, run_seed, run_serial_seed, settings};
 pub use ledger::{Confirmed, Ledger, Message, MessageId, Receipt};
-pub use link::{Direction, Impairment, damage};
+pub use link::{Direction, Impairment, Slip, damage};
 pub use observer::Observer;
 pub use transcript::Transcript;
 pub use violation::{Rule, Violation};

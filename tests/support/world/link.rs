@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+/// How far behind a datagram its copy is.
+const COPIED_AFTER: Duration = Duration::from_millis(2);
+
 /// What one direction of a link does to a datagram. Probabilities are 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Impairment {
@@ -104,6 +107,28 @@ impl Direction {
             arrivals.push((later, arrivals[0].1.clone()));
         }
         arrivals
+    }
+}
+
+/// What befalls one datagram, whatever the weather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slip {
+    /// It never arrives.
+    Lost,
+    /// It arrives twice.
+    Doubled,
+}
+
+impl Slip {
+    /// Changes how often a datagram arrives.
+    pub(crate) fn befall(self, arrivals: &mut Vec<(Duration, Vec<u8>)>) {
+        match self {
+            Self::Lost => arrivals.clear(),
+            Self::Doubled => {
+                let later = |(at, bytes): &(Duration, Vec<u8>)| (*at + COPIED_AFTER, bytes.clone());
+                arrivals.extend(arrivals.iter().map(later).collect::<Vec<_>>());
+            }
+        }
     }
 }
 

@@ -83,6 +83,7 @@ impl World {
                     dongle.trouble.moods = impairment.corrupt;
                 }
             }
+            Act::Slip(slip) => self.slip = Some(slip),
             Act::Crash(pause) => self.crash(pause),
             Act::Chore(index, chore) => {
                 self.devices[index]

@@ -145,7 +145,11 @@ impl World {
         };
         let now = self.clock.now();
         let carried = named_by(bytes);
-        for (at, bytes) in self.devices[*index].down.carry(&mut self.rng, now, bytes) {
+        let mut arrivals = self.devices[*index].down.carry(&mut self.rng, now, bytes);
+        if let Some(slip) = self.slip.take() {
+            slip.befall(&mut arrivals);
+        }
+        for (at, bytes) in arrivals {
             self.ledger.damage(carried, named_by(&bytes));
             self.agenda
                 .enter(at, Happening::Downlink(receiver.clone(), bytes));
@@ -201,7 +205,11 @@ impl World {
             self.traffic.up += 1;
             self.traffic.octets += datagram.len() as u64;
             let carried = named_by(&datagram);
-            for (at, bytes) in placed.up.carry(&mut self.rng, now, &datagram) {
+            let mut arrivals = placed.up.carry(&mut self.rng, now, &datagram);
+            if let Some(slip) = self.slip.take() {
+                slip.befall(&mut arrivals);
+            }
+            for (at, bytes) in arrivals {
                 self.ledger.damage(carried, named_by(&bytes));
                 for _ in 0..times {
                     let happening = Happening::Uplink(placed.peer.clone(), bytes.clone());

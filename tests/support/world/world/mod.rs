@@ -22,7 +22,7 @@ use crate::crowded::Crowded;
 use crate::device::{Attacker, Chore, Device, Plan, Season};
 use crate::dongle::Dongle;
 use crate::ledger::{Ledger, MessageId};
-use crate::link::{Direction, Impairment};
+use crate::link::{Direction, Impairment, Slip};
 use crate::observer::Observer;
 use crate::store::Store;
 use crate::tcp::{Piece, Tcp};
@@ -55,6 +55,8 @@ pub enum Act {
     Strike(usize, Duration),
     /// Every link becomes like this.
     Weather(Impairment),
+    /// This befalls the next datagram.
+    Slip(Slip),
     /// The dongle of a link is pulled out, and put back after this time.
     Unplug(LinkId, Duration),
     /// The dongle of a link is put back.
@@ -163,6 +165,8 @@ pub struct World {
     inputs: u64,
     most_sessions: usize,
     trap: Option<Trap>,
+    /// What befalls the next datagram.
+    slip: Option<Slip>,
     season: Season,
 }
 
@@ -208,6 +212,7 @@ impl World {
             inputs: 0,
             most_sessions: 0,
             trap: None,
+            slip: None,
             season: Season::Lively,
         }
     }
