@@ -49,8 +49,16 @@ fn published_without_session_and_without_answer() {
     let mut t = Bench::with(allowed(|_| ()));
     t.node(A, minus_one(PREDEFINED, b"x"))
         .node(A, minus_one(SHORT, b"y"))
+        // The message id means nothing here.
+        .node(A, publish(SHORT, QoS::MinusOne, 9, b"z"))
+        .node(A, publish(SHORT, QoS::MinusOne, 9, b"z"))
         .sends([]);
-    t.tells_broker([at_broker("predef/two", b"x"), at_broker("ab", b"y")]);
+    t.tells_broker([
+        at_broker("predef/two", b"x"),
+        at_broker("ab", b"y"),
+        at_broker("ab", b"z"),
+        at_broker("ab", b"z"),
+    ]);
     assert_eq!(t.gateway.sessions(), 0);
 }
 
@@ -133,6 +141,19 @@ fn what_is_not_allowed_is_dropped_without_answer() {
         .sends([])
         .tells_broker([]);
     assert_eq!(t.gateway.stats().drops[Drop::QosMinusOne], 3);
+}
+
+/// Who sends through a forwarder is known by its address.
+#[test]
+fn behind_a_forwarder_the_forwarder_has_to_be_allowed() {
+    let base = "10.0.0.1".parse().expect("an address");
+    let mut settings = allowed(|rule| rule.allow = vec![Network::Ip { base, prefix: 32 }]);
+    settings.links[0].forwarders = vec![Network::Any];
+    let mut t = Bench::with(settings);
+    let wrapped = b"\x04\xfe\x00\x09\x08\x0c\x62ab\x00\x00x";
+    t.raw(A, wrapped).sends([]);
+    t.tells_broker([at_broker("ab", b"x")]);
+    t.raw(B, wrapped).sends([]).tells_broker([]);
 }
 
 #[test]

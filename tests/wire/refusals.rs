@@ -21,6 +21,14 @@ fn each_request_gets_the_answer_of_its_kind() {
         })
     );
     assert_eq!(
+        refusal(&[0x08, 0x0c, 0x03, 0x00, 0x01, 0x00, 0x00, b'z']),
+        Some(Packet::PubAck {
+            topic_id: TopicId(1),
+            msg_id: MsgId::NONE,
+            code: ReturnCode::NotSupported,
+        })
+    );
+    assert_eq!(
         refusal(&[0x07, 0x12, 0x03, 0x00, 0x09, 0x00, 0x01]),
         Some(Packet::SubAck {
             qos: QoS::AtMostOnce,
