@@ -152,6 +152,11 @@ fn the_messages_of_all_nodes_have_one_bound() {
     // What one has taken is room for the other.
     t.node(A, PINGREQ);
     t.node(A, puback(Topic::Short(*b"ab"), 1));
+    let short = Topic::Short(*b"ab");
+    t.sends([
+        (A, publish(short, QoS::AtLeastOnce, 1, b"123456")),
+        (A, Packet::PingResp),
+    ]);
     assert_eq!(t.gateway.queued_bytes(), 3);
     t.broker("b", &[large(3)]);
     assert_eq!(t.gateway.queued_bytes(), 11);
@@ -333,6 +338,8 @@ fn half_handshakes_are_forgotten() {
     assert_eq!((t.gateway.sessions(), t.open_connections()), (100, 0));
     t.at(60_000);
     assert_eq!(t.gateway.sessions(), 0);
+    let asked: Vec<_> = t.heard_by().into_values().collect();
+    assert_eq!(asked, [3; 100]);
 }
 
 /// Every goodbye of a node with `CleanSession` 0 left a note about a session that may be forgotten,

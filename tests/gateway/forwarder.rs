@@ -80,6 +80,8 @@ fn a_node_is_its_link_its_forwarder_and_its_node_id() {
         let connect = [b"\x04\x04\x01\x00\x3c", client_id.as_bytes()].concat();
         let connect = [&[connect.len() as u8 + 1], &*connect].concat();
         t.raw_on(link, forwarder, &wrapped(node_id, &connect));
+        let connack = wrapped(node_id, b"\x03\x05\x00");
+        t.sends_raw([(forwarder, &connack)]);
     }
     for (link, forwarder, node_id, client_id) in nodes {
         let publish = b"\x08\x0c\x02ab\x00\x00x";

@@ -349,7 +349,8 @@ fn latency_runs_from_what_comes_in_to_its_acknowledgement() {
         .node(A, Packet::PubRec { msg_id });
     t.at(5_000)
         .node(A, publish(topic, QoS::AtMostOnce, 0, b""))
-        .broker("n", &[down(rumqttc::QoS::AtMostOnce, 0)]);
+        .broker("n", &[down(rumqttc::QoS::AtMostOnce, 0)])
+        .sends([(A, publish(topic, QoS::AtMostOnce, 0, b"x"))]);
     let stats = t.gateway.stats();
     let measured = [&stats.uplink_latency, &stats.downlink_latency];
     let times = measured.map(|way| way.each_ref().map(|qos| (qos.count, qos.sum.as_millis())));

@@ -230,7 +230,7 @@ fn a_restart_goes_on_with_dup_whatever_became_of_the_node() {
     // Numbers go on far from those the broker may know.
     t.connected(A, "n", true)
         .node(A, publish(SHORT, QoS::AtLeastOnce, 1, b"3"));
-    t.stored();
+    t.stored().sends([(A, puback(SHORT, 1))]);
     t.tells_broker([(UPLINK, mqtt_publish("ab", Q1, 3 + GAP + 1, b"3"))]);
 }
 
@@ -250,6 +250,7 @@ fn a_broker_that_forgot_gets_everything_without_dup() {
     let mut t = bench(storing(), true);
     t.node(A, publish(SHORT, QoS::ExactlyOnce, 1, b"1"));
     t.stored().discard_told();
+    t.sends([(A, Packet::PubRec { msg_id: MsgId(1) })]);
     // Away, and back without its sessions.
     t.cut(UPLINK).at(10_000);
     let told = t.told().into_iter().filter(|(client, _)| client == UPLINK);
@@ -272,6 +273,7 @@ fn what_is_too_old_is_dropped_and_counted() {
     assert_eq!(t.gateway.stats().drops[Drop::Expired], 1);
     assert_eq!(t.gateway.outbox().expect("a queue").messages, 0);
     assert!(!t.store.keys().any(|key| key.starts_with(b"up/")));
+    t.sends([(A, PINGREQ)]);
 }
 
 /// One node may not fill the store with messages it never releases.
@@ -288,6 +290,7 @@ fn unreleased_messages_of_a_node_are_bounded() {
     assert_eq!(marks.count(), 32);
     t.node(A, connect("n", true));
     assert!(!t.store.keys().any(|key| key.starts_with(b"in/")));
+    t.discard_sent();
 }
 
 #[test]
@@ -319,6 +322,12 @@ fn topics_are_those_the_node_knows() {
         publish(Topic::Normal(TopicId(999)), QoS::AtLeastOnce, 4, b"x"),
     );
     assert!(t.commits.is_empty(), "refused before it is written");
+    let refused = Packet::PubAck {
+        topic_id: TopicId(999),
+        msg_id: MsgId(4),
+        code: ReturnCode::InvalidTopicId,
+    };
+    t.sends([(A, refused)]);
 }
 
 /// The broker takes what nodes publish, but QoS 2 on shared connections goes by way of the store.

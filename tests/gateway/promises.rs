@@ -174,7 +174,7 @@ fn a_changed_will_is_acknowledged_when_it_is_safe() {
     t.node(A, connect_one(false)).sends([(A, CONNACK)]);
     t.discard_told();
     // Silent for more than its keep-alive.
-    t.at(110_000);
+    t.at(110_000).sends([(A, PINGREQ)]);
     let told = t.told();
     let will = (
         PUB.to_owned(),

@@ -214,6 +214,7 @@ fn only_changes_are_written() {
             .node(A, Packet::PingReq { client_id: "n" });
     }
     assert_eq!(t.store_ops, written + 2, "waking up is no change");
+    t.discard_sent();
 }
 
 #[test]

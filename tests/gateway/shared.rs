@@ -204,8 +204,11 @@ fn a_filter_ends_with_its_last_node() {
         msg_id: MsgId(6),
         filter: Filter::Name("a/#"),
     };
+    t.discard_sent();
+    let msg_id = MsgId(6);
     t.node(A, packet).tells_broker([]);
-    t.node(B, DISCONNECT);
+    t.sends([(A, Packet::UnsubAck { msg_id })]);
+    t.node(B, DISCONNECT).sends([(B, DISCONNECT)]);
     let mut unsubscribe = mqtt::Unsubscribe::new("a/#");
     unsubscribe.pkid = OWN_ID + 2;
     t.tells_broker([(SUB, mqtt::Packet::Unsubscribe(unsubscribe))]);

@@ -199,7 +199,7 @@ fn a_new_will_is_refused_and_the_old_one_stays() {
     t.sends([(A, Packet::WillTopicResp { code })]);
     t.discard_told();
     // Silent for more than its keep-alive.
-    t.at(120_000);
+    t.at(120_000).sends([(A, PINGREQ)]);
     let told = t.told();
     let will = (PUB.to_owned(), mqtt_publish("lwt", Q1, OWN_ID, b"old"));
     assert!(told.contains(&will), "{told:?}");

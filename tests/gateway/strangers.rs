@@ -128,6 +128,7 @@ fn all_strangers_together_have_a_budget() {
         "{answered} answers in 10 s at 10 a second"
     );
     assert_eq!(t.gateway.sessions(), 0);
+    t.discard_sent();
 }
 
 #[test]

@@ -132,7 +132,8 @@ impl Bench {
     }
 
     /// Another gateway, started when this one is gone, with what its store holds.
-    pub(crate) fn restarted(self, settings: Settings) -> Self {
+    pub(crate) fn restarted(mut self, settings: Settings) -> Self {
+        self.datagrams.clear();
         let mut bench = Self::with_broker(settings.clone(), self.broker);
         bench.gateway = Gateway::new(settings, 8);
         bench.connections.clear();
@@ -144,7 +145,7 @@ impl Bench {
             age: Duration::ZERO,
         };
         let records: Vec<_> = self.store.iter().map(record).collect();
-        bench.store = self.store;
+        bench.store = std::mem::take(&mut self.store);
         bench.gateway.restore(bench.now, records);
         bench.gateway.handle_input(bench.now, Input::Timeout);
         bench.drain();
@@ -518,6 +519,16 @@ impl Bench {
         let mut octets = BytesMut::new();
         answer.write(&mut octets).expect("valid");
         self.event(SocketEvent::Received(conn, &octets));
+    }
+}
+
+/// As [`Bench::sends`] with nothing, at the end of every test.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let left = self.sent_names();
+            assert!(left.is_empty(), "sent to nodes, not looked at: {left:?}");
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn subscribed(clean: bool) -> Bench {
 #[test]
 fn the_broker_gets_what_the_node_is() {
     let mut t = Bench::new();
-    t.node(A, connect("n", false));
+    t.node(A, connect("n", false)).sends([(A, CONNACK)]);
     let [connect] = &t.connects()[..] else {
         panic!("one CONNECT")
     };
@@ -95,7 +95,8 @@ fn the_broker_gets_the_will_the_node_brought() {
                 .node(A, Packet::WillTopic(Some(topic)))
                 .node(A, Packet::WillMsg { message: b"gone" })
                 .node(A, DISCONNECT)
-                .node(A, connect(false));
+                .node(A, connect(false))
+                .discard_sent();
             let will = mqtt::LastWill {
                 topic: "lwt".to_owned(),
                 message: "gone".into(),
@@ -250,6 +251,7 @@ fn after_the_grace_time_the_node_is_told() {
 fn a_node_that_leaves_says_goodbye_to_the_broker() {
     let mut t = subscribed(true);
     t.node(A, DISCONNECT)
+        .sends([(A, DISCONNECT)])
         .tells_broker([("n", mqtt::Packet::Disconnect)]);
     assert_eq!(t.closed(), [("n".to_owned(), Closed::Finished)]);
 }
@@ -379,7 +381,7 @@ fn qos0_waits_for_the_broker_in_a_ring() {
     t.broker = Broker::Down;
     t.cut("n");
     t.node(A, publish(SHORT, QoS::AtMostOnce, 0, b"4"));
-    t.at(80_000);
+    t.at(80_000).sends([(A, DISCONNECT)]);
     assert_eq!(t.gateway.stats().drops[Drop::Upstream], 1);
 }
 

@@ -68,7 +68,7 @@ fn will_of_before(t: Bench, settings: Settings) -> Vec<u8> {
             .and_then(|connect| connect.last_will.clone());
         return will.expect("a Will").message.to_vec();
     }
-    t.at(120_000);
+    t.at(120_000).sends([(A, PINGREQ)]);
     let published = |(_, packet): (String, mqtt::Packet)| {
         if let mqtt::Packet::Publish(publish) = packet {
             (publish.topic == "lwt").then(|| publish.payload.to_vec())
