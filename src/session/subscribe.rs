@@ -376,18 +376,12 @@ impl Session {
 }
 
 impl SubscriptionRequests {
-    /// Whether the node learns by a SUBACK to come that a name has a pre-defined id or a short form.
-    /// Names it subscribes to as such are marked in the registry.
+    /// Whether the node is to hear by a SUBACK under which id it gets messages on this name. It may know
+    /// the id already, and not yet that it has subscribed.
     pub(super) fn await_suback_of(&self, name: &str) -> bool {
         self.pending.iter().any(|pending| {
-            let by_id = matches!(
-                pending.key.what,
-                What::Subscribe {
-                    by: SubscribedAs::Predefined(_) | SubscribedAs::Short(_),
-                    ..
-                }
-            );
-            by_id && *pending.key.filter == *name
+            let subscribes = matches!(pending.key.what, What::Subscribe { .. });
+            subscribes && *pending.key.filter == *name
         })
     }
 
