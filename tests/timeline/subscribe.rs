@@ -79,8 +79,8 @@ fn what_cannot_be_subscribed_is_rejected() {
 #[test]
 fn a_refusal_of_the_broker_is_not_supported() {
     let mut t = Timeline::connected();
-    t.at(1)
-        .node(subscribe(5, QoS::AtMostOnce, Filter::Name("secret")));
+    t.at(1).subscribed("#");
+    t.node(subscribe(5, QoS::AtMostOnce, Filter::Name("secret")));
     let id = t.request_id();
     t.broker(Event::Subscribed { id, granted: None });
     t.sends([suback(
@@ -89,6 +89,9 @@ fn a_refusal_of_the_broker_is_not_supported() {
         5,
         ReturnCode::NotSupported,
     )]);
+    // The id it would have got is not known to the node.
+    t.broker(message("secret", QoS::AtMostOnce, 0, b"x"))
+        .sends([register(TopicId(1), 1, "secret")]);
 }
 
 #[test]
