@@ -187,26 +187,6 @@ fn messages_on_a_registered_name_wait_for_the_suback() {
     ]);
 }
 
-/// The node wants it after all: what came before SUBACK was dropped as what it does not want.
-#[test]
-fn messages_on_a_refused_name_wait_for_the_suback() {
-    let mut t = Timeline::connected();
-    t.at(1).subscribed("#");
-    t.broker(message("a", QoS::AtMostOnce, 0, b"unwanted"));
-    t.sends([register(TopicId(1), 1, "a")]);
-    t.node(regack(TopicId(1), 1, ReturnCode::NotSupported));
-    t.node(subscribe(5, QoS::AtLeastOnce, Filter::Name("a")));
-    let request = t.request_id();
-    t.at(2)
-        .broker(message("a", QoS::AtLeastOnce, 7, b"early"))
-        .nothing_more();
-    t.at(3).broker(granted(request, QoS::AtLeastOnce));
-    t.sends([
-        suback(QoS::AtLeastOnce, TopicId(1), 5, ACCEPTED),
-        publish(Topic::Normal(TopicId(1)), QoS::AtLeastOnce, 2, b"early"),
-    ]);
-}
-
 #[test]
 fn too_many_open_requests_are_congestion() {
     let mut t = Timeline::connected();
