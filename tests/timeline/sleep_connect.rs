@@ -166,15 +166,12 @@ fn suback_waits_for_connack() {
             granted: Some(Q1),
         });
         t.broker(message(name, Q1, 7, b"1")).nothing_more();
-        t.at(2_300)
-            .node(Packet::WillTopic(None))
-            .sends([CONNACK])
-            .stored();
         let topic = match filter {
             Filter::Predefined(id) => Topic::Predefined(id),
             Filter::Name(_) | Filter::Short(_) => Topic::Normal(TopicId(a.octets().0 + registered)),
         };
-        t.sends([
+        t.at(2_300).node(Packet::WillTopic(None)).sends([
+            CONNACK,
             suback(Q1, topic.octets(), 5, ACCEPTED),
             publish(topic, Q1, 1, b"1"),
         ]);
@@ -194,7 +191,5 @@ fn unsuback_waits_for_connack() {
         .nothing_more();
     t.at(2_300)
         .node(Packet::WillTopic(None))
-        .sends([CONNACK])
-        .stored();
-    t.sends([Packet::UnsubAck { msg_id: MsgId(5) }]);
+        .sends([CONNACK, Packet::UnsubAck { msg_id: MsgId(5) }]);
 }
