@@ -142,8 +142,9 @@ impl World {
 
 /// Returns the message a datagram carries.
 pub(super) fn named_by(octets: &[u8]) -> Option<MessageId> {
-    match decode(octets).ok()?.packet {
-        Packet::Publish(publish) => MessageId::of(publish.data),
-        _ => None,
+    if let Packet::Publish(publish) = decode(octets).ok()?.packet {
+        MessageId::of(publish.data)
+    } else {
+        None
     }
 }
