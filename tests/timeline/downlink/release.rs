@@ -112,6 +112,26 @@ fn an_id_the_node_holds_a_message_of_is_not_used_for_another() {
     t.node(pubcomp(2)).asks([completed(1)]);
 }
 
+/// What the broker repeats may be the message the node has; not under an id that is left to another.
+#[test]
+fn a_repetition_of_a_message_given_up_has_another_id() {
+    let mut t = inherited();
+    t.settings.delivery_attempts = 1;
+    t.at(10)
+        .broker(message("ab", Q2, 7, b"x"))
+        .sends([publish(AB, Q2, 7, b"x")]);
+    t.node(puback(AB, 7, ReturnCode::NotSupported))
+        .sends([])
+        .asks([discarded(7)]);
+    let Event::Message(mut inbound) = message("ab", Q2, 7, b"y") else {
+        unreachable!()
+    };
+    inbound.repeated = true;
+    t.at(5_000)
+        .broker(Event::Message(inbound))
+        .sends([publish(AB, Q2, 1, b"y")]);
+}
+
 /// Nobody will release what the node has, so the gateway does; else nothing would follow.
 #[test]
 fn qos2_ends_although_the_broker_forgot_the_session() {

@@ -158,3 +158,24 @@ fn the_id_of_a_qos2_message_given_up_is_not_used_for_another() {
     t.broker(message("a", Q2, 7, b"z"))
         .sends([publish(A, Q2, 7, b"z")]);
 }
+
+/// Neither for one of the broker's that has it nor for one the gateway names itself.
+#[test]
+fn the_id_of_a_qos2_message_never_completed_is_not_used_for_another() {
+    let mut t = subscribed();
+    t.settings.delivery_attempts = 1;
+    t.at(10)
+        .broker(message("a", Q2, 1, b"x"))
+        .sends([publish(A, Q2, 1, b"x")]);
+    t.node(pubrec(1)).asks([done(1)]).sends([]);
+    t.broker(released(1)).sends([pubrel(1)]);
+    for repeat in 1..=N_RETRY {
+        t.at(10 + repeat * T_RETRY).sends([pubrel(1)]);
+    }
+    t.at(40_010).sends([PINGREQ]);
+    t.at(40_500).node(Packet::PingResp);
+    t.at(50_010).sends([]).asks([completed(1)]);
+    t.at(60_000)
+        .broker(message("a", Q2, 1, b"y"))
+        .sends([publish(A, Q2, 2, b"y")]);
+}
