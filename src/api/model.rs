@@ -534,7 +534,6 @@ impl NodeDetail {
 /// Returns what a node knows of a topic id, in a word.
 pub(crate) const fn registration_name(registration: Registration) -> &'static str {
     match registration {
-        Registration::Pending => "pending",
         Registration::Known => "known",
         Registration::Unconfirmed => "unconfirmed",
         Registration::Refused => "refused",

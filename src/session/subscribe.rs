@@ -200,7 +200,6 @@ impl Session {
             (Outcome::Refused, _) => {
                 cx.stats.rejections += 1;
                 cx.note(Trouble::SubscribeRefused((&*key.filter).into()));
-                self.unpend(&key.filter);
                 Answer::SubAck {
                     qos: QoS::AtMostOnce,
                     topic_id: TopicId::NONE,
@@ -335,9 +334,8 @@ impl Session {
             return Err(ReturnCode::NotSupported);
         }
         if by == SubscribedAs::Name && !has_wildcard(&key.filter) {
-            let id = self.assign(&key.filter, Registration::Pending, cx);
-            let id = id.ok_or(ReturnCode::NotSupported)?;
-            self.registry.unrefuse(id);
+            self.assign(&key.filter, Registration::Unconfirmed, cx)
+                .ok_or(ReturnCode::NotSupported)?;
         }
         Ok(())
     }
@@ -366,13 +364,6 @@ impl Session {
                 }
                 None => TopicId::NONE,
             },
-        }
-    }
-
-    /// The broker refused: an id assigned for this alone was never told to the node.
-    fn unpend(&mut self, filter: &str) {
-        if let Some((id, Registration::Pending)) = self.registry.find(filter) {
-            self.registry.set(id, Registration::Unconfirmed);
         }
     }
 }

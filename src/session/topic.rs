@@ -137,7 +137,6 @@ impl Session {
         match self.registry.find(name) {
             Some((id, Registration::Known)) => return Addressing::Ready(Topic::Normal(id)),
             Some((id, Registration::Unconfirmed)) => return Addressing::Register(id),
-            Some((_, Registration::Pending)) => return Addressing::Hold,
             Some((_, Registration::Refused)) => return Addressing::Refused,
             None => {}
         }

@@ -17,8 +17,6 @@ const GAP: usize = 64;
 /// What the node knows of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// Assigned for a SUBSCRIBE whose SUBACK has not gone out: hold messages on it (I-11).
-    Pending,
     /// The node was told the id in this connection.
     Known,
     /// The node may have forgotten the id: REGISTER before the next PUBLISH (I-26).
@@ -152,15 +150,6 @@ impl Registry {
     pub fn set(&mut self, id: TopicId, registration: Registration) {
         if let Some(index) = self.index(id) {
             self.entries[index].registration = registration;
-        }
-    }
-
-    /// Holds messages on a name the node rejected, and asks for now, until its SUBACK.
-    pub fn unrefuse(&mut self, id: TopicId) {
-        if let Some(index) = self.index(id)
-            && self.entries[index].registration == Registration::Refused
-        {
-            self.entries[index].registration = Registration::Pending;
         }
     }
 
