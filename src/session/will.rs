@@ -23,11 +23,20 @@ pub(super) struct WillQuestion {
 }
 
 /// The update that waits for the broker, then for the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct PendingWill {
     update: WillUpdate,
     /// The broker has it, or need not know; the store has to have it first.
     held: Option<Promise>,
+    /// The one that came meanwhile; of several the last, which holds what the others change.
+    next: Option<Box<NextWill>>,
+}
+
+/// What a node wants next.
+#[derive(Debug)]
+struct NextWill {
+    update: WillUpdate,
+    wanted: Option<Arc<Will>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,8 +176,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         let message = self
-            .will
-            .as_ref()
+            .last_wanted_will()
             .map_or_else(Bytes::new, |will| will.message.clone());
         let wanted = will.map(|topic| accepted_will(&topic, message));
         match wanted {
@@ -179,7 +187,7 @@ impl Session {
     }
 
     pub(super) fn handle_will_msg_upd(&mut self, message: &[u8], cx: &mut Context<'_>) {
-        let Some(will) = &self.will else {
+        let Some(will) = self.last_wanted_will() else {
             return WillUpdate::Message.respond(ReturnCode::NotSupported, cx);
         };
         let wanted = Arc::new(Will {
@@ -193,7 +201,7 @@ impl Session {
     pub(super) fn finish_will_update(&mut self, cx: &mut Context<'_>) {
         let waits = |pending: &mut PendingWill| pending.held.is_none();
         if let Some(pending) = self.will_update.take_if(waits) {
-            self.accept_will_update(pending.update, cx);
+            self.accept_will_update(pending.update, pending.next, cx);
         }
     }
 
@@ -201,27 +209,60 @@ impl Session {
     pub(super) fn give_will_answer(&mut self, up_to: Promise, cx: &mut Context<'_>) {
         let safe = |pending: &mut PendingWill| pending.held.is_some_and(|held| held.is_kept(up_to));
         if let Some(pending) = self.will_update.take_if(safe) {
-            pending.update.respond(ReturnCode::Accepted, cx);
+            self.answer_will_update(pending.update, pending.next, cx);
         }
     }
 
-    fn accept_will_update(&mut self, update: WillUpdate, cx: &mut Context<'_>) {
+    fn accept_will_update(
+        &mut self,
+        update: WillUpdate,
+        next: Option<Box<NextWill>>,
+        cx: &mut Context<'_>,
+    ) {
         match self.promise(cx.keeping_will) {
-            None => update.respond(ReturnCode::Accepted, cx),
-            held => self.will_update = Some(PendingWill { update, held }),
+            None => self.answer_will_update(update, next, cx),
+            held => self.will_update = Some(PendingWill { update, held, next }),
         }
+    }
+
+    fn answer_will_update(
+        &mut self,
+        update: WillUpdate,
+        next: Option<Box<NextWill>>,
+        cx: &mut Context<'_>,
+    ) {
+        update.respond(ReturnCode::Accepted, cx);
+        if let Some(next) = next {
+            self.update_will(next.wanted, next.update, cx);
+        }
+    }
+
+    /// Returns the Will there is when all updates under way are done.
+    fn last_wanted_will(&self) -> Option<&Arc<Will>> {
+        let next = self
+            .will_update
+            .as_ref()
+            .and_then(|update| update.next.as_ref());
+        next.map_or(&self.will, |next| &next.wanted).as_ref()
     }
 
     /// MQTT 3.1.1 changes a Will only by a new connection, which must not cost the session (I-27). One
     /// that the gateway publishes can change at any time.
     fn update_will(&mut self, wanted: Option<Arc<Will>>, update: WillUpdate, cx: &mut Context<'_>) {
-        if self.will_update.is_some() {
-            // The node repeats it; by then the present update is done.
-            cx.stats.duplicates += 1;
+        if let Some(pending) = &mut self.will_update {
+            let last = pending.next.as_ref();
+            let last = last.map_or((pending.update, &self.will), |next| {
+                (next.update, &next.wanted)
+            });
+            if last == (update, &wanted) {
+                cx.stats.duplicates += 1;
+            } else {
+                pending.next = Some(Box::new(NextWill { update, wanted }));
+            }
             return;
         }
         if wanted == self.will {
-            return self.accept_will_update(update, cx);
+            return self.accept_will_update(update, None, cx);
         }
         if self.cannot_promise(cx.keeping_will) {
             cx.note(Trouble::NotKept);
@@ -237,9 +278,13 @@ impl Session {
                 established.will.clone_from(&self.will);
             }
             cx.requests.push(Request::ChangeWill(self.will.clone()));
-            return self.accept_will_update(update, cx);
+            return self.accept_will_update(update, None, cx);
         }
-        self.will_update = Some(PendingWill { update, held: None });
+        self.will_update = Some(PendingWill {
+            update,
+            held: None,
+            next: None,
+        });
         let wanted = Established {
             clean_session: false,
             will: self.will.clone(),

@@ -53,6 +53,49 @@ fn updates_reconnect_a_persistent_session() {
     t.asks([connect_with(false, Some(other(b"")))]);
 }
 
+/// Nodes send both halves without waiting in between.
+#[test]
+fn an_update_that_comes_during_another_follows_it() {
+    let topic = |topic| Packet::WillTopicUpd(Some(WillTopic { topic, ..TOPIC }));
+    let message = Packet::WillMsgUpd { message: b"bye" };
+    let (topic_done, message_done) = (
+        Packet::WillTopicResp {
+            code: ReturnCode::Accepted,
+        },
+        Packet::WillMsgResp {
+            code: ReturnCode::Accepted,
+        },
+    );
+    let mut t = with_will(false);
+    t.at(100).node(topic("new"));
+    t.asks([connect_with(false, Some(will("new", b"gone")))])
+        .sends([]);
+    t.node(message)
+        .node(message)
+        .node(topic("new"))
+        .node(message);
+    t.nothing_more();
+    t.at(200).broker(resumed()).sends([topic_done]);
+    t.asks([connect_with(false, Some(will("new", b"bye")))]);
+    t.at(300).broker(resumed()).sends([message_done]).asks([]);
+    t.node(message).sends([message_done]).asks([]);
+
+    // Of several that wait the last counts, with what the others change.
+    t.at(400).node(Packet::WillTopicUpd(None));
+    t.asks([connect_with(false, None)]);
+    t.node(topic("newer")).node(message);
+    t.broker(resumed()).sends([topic_done]);
+    t.asks([connect_with(false, Some(will("newer", b"bye")))]);
+    t.broker(resumed()).sends([message_done]).asks([]);
+    t.node(topic("newer")).sends([topic_done]).asks([]);
+
+    // A connection that ends takes them along; the node repeats what is not answered.
+    t.at(500).node(topic("newest")).node(message);
+    t.asks([connect_with(false, Some(will("newest", b"bye")))]);
+    t.node(DISCONNECT).asks([Request::Disconnect]);
+    t.sends([DISCONNECT]);
+}
+
 #[test]
 fn updates_of_a_clean_session_are_not_supported() {
     let mut t = with_will(true);
