@@ -199,3 +199,40 @@ fn a_suback_that_was_promised_comes_after_connack() {
     let names: Vec<_> = t.sent_names().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["CONNACK", "SUBACK"]);
 }
+
+/// The broker repeats what the node was sent before the clean start it did not get: the node may have it,
+/// and only the id tells.
+#[test]
+fn what_was_sent_before_a_clean_start_in_vain_keeps_its_id() {
+    let mut t = bench(impatient(settings()));
+    t.connected(A, "one", false);
+    let topic = t.registered(A, "a/b");
+    subscribed(&mut t, A, "a/b", "one", OWN_ID);
+    let qos2 = mqtt_publish("a/b", rumqttc::QoS::ExactlyOnce, 3, b"x");
+    t.broker("one", std::slice::from_ref(&qos2))
+        .sends([(A, publish(topic, QoS::ExactlyOnce, 3, b"x"))]);
+    t.broker = Broker::Down;
+    t.node(A, connect("one", true)).sends([]);
+    t.pass(Duration::from_secs(11)).sends([(A, CONGESTION)]);
+    t.broker = Broker::Accepts {
+        session_present: true,
+    };
+    t.node(A, connect("one", false))
+        .broker("one", &[mqtt_dup(qos2)]);
+    let register = Packet::Register {
+        topic_id: topic.octets(),
+        msg_id: MsgId(1),
+        topic_name: "a/b",
+    };
+    t.sends([(A, CONNACK), (A, register)]);
+    let (topic_id, msg_id, code) = (topic.octets(), MsgId(1), ReturnCode::Accepted);
+    t.node(
+        A,
+        Packet::RegAck {
+            topic_id,
+            msg_id,
+            code,
+        },
+    );
+    t.sends([(A, repeated(topic, QoS::ExactlyOnce, 3, b"x"))]);
+}

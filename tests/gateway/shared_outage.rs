@@ -6,7 +6,7 @@ use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, Topic};
 use rumqttc::mqttbytes::v4 as mqtt;
 
 use crate::shared::{
-    PUB, SUB, bench, connect_one, message, mqtt_subscribe, shared, subscribed, two,
+    PUB, SUB, bench, connect_one, message, mqtt_subscribe, shared, subscribe, subscribed, two,
 };
 use crate::support::*;
 
@@ -75,6 +75,25 @@ fn what_waits_for_a_sleeper_is_not_handed_over_twice_when_the_broker_is_back() {
     t.at(70_000).node(A, connect("one", false));
     t.sends([(A, CONNACK), (A, publish(topic, QoS::AtLeastOnce, 1, b"x"))]);
     t.node(A, puback(topic, 1)).sends([]);
+}
+
+/// Nobody keeps it for them: it is counted, unless they left.
+#[test]
+fn qos0_for_nodes_whose_broker_is_lost_is_counted() {
+    let mut t = bench(shared());
+    two(&mut t, false);
+    subscribed(&mut t, A, "a/b", SUB, OWN_ID);
+    subscribe(&mut t, B, "a/b", QoS::AtLeastOnce);
+    t.node(A, SLEEP).node(B, DISCONNECT);
+    t.broker = Broker::Down;
+    t.cut(PUB).at(33_000);
+    let qos0 = mqtt_publish("a/b", rumqttc::QoS::AtMostOnce, 0, b"x");
+    for dropped in [1, 2] {
+        t.broker(SUB, std::slice::from_ref(&qos0)).discard_sent();
+        assert_eq!(t.gateway.stats().drops[Drop::Upstream], dropped);
+        t.node(A, connect("one", true));
+    }
+    t.discard_told();
 }
 
 /// A node that had subscribed to nothing and registered nothing was forgotten as soon as it was told of the

@@ -21,7 +21,6 @@ impl Connection {
         if options.clean_session {
             cx.stats.drops[Drop::Upstream] += self.outgoing.drop_qos0();
             self.outgoing.clear();
-            self.incoming.forget();
         }
         self.options = Some(options);
         self.accepted = false;

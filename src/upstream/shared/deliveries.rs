@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::members::Presence;
 use super::owed::BodyId;
 use super::subscriptions::Filter;
 use super::{Context, NodeKey, Shared};
@@ -180,9 +181,13 @@ impl Shared {
                     delivery: None,
                     ..handing.inbound.clone()
                 };
-                let member = self.members.get(node);
-                if member.is_some_and(|member| member.is_here()) {
-                    return Some((node, Event::Message(message)));
+                match self.members.get(node).map(|member| member.presence) {
+                    Some(Presence::Here) => return Some((node, Event::Message(message))),
+                    Some(Presence::Waiting { .. } | Presence::Told) => {
+                        cx.stats.drops[Drop::Upstream] += 1;
+                    }
+                    // Nobody keeps these for a node that is away.
+                    Some(Presence::Away) | None => {}
                 }
             } else if let Some(body) = handing.body {
                 let retain = handing.inbound.retain;
