@@ -177,7 +177,8 @@ impl Exchange {
         let first = self.sendings == 0;
         self.answers.retain(|at| now - *at < patience.retry);
         let prompted = std::mem::take(&mut self.prompted);
-        self.overdue = prompted && gap >= patience.retry;
+        let at_once = self.overdue && gap.is_zero();
+        self.overdue = prompted && (at_once || gap >= patience.retry);
         if prompted {
             self.sendings = 0;
             self.answers.push(now);

@@ -399,7 +399,7 @@ impl World {
             let forged = index.is_some_and(|index| self.devices[*index].device.victim);
             let about_node = matches!(
                 violation.rule,
-                Rule::Dup | Rule::OneExchange | Rule::ToldId | Rule::Retry
+                Rule::BrokerFirst | Rule::Dup | Rule::OneExchange | Rule::ToldId | Rule::Retry
             );
             if !(forged && about_node) {
                 self.violations.push(violation);
