@@ -93,6 +93,11 @@ impl Anonymous {
         self.with_connection(now, core, Connection::handle_timeout);
     }
 
+    /// The broker has accepted a node: it may have been away, and be back.
+    pub(super) fn hurry(&mut self, now: Moment, core: &mut Core) {
+        self.with_connection(now, core, Connection::hurry);
+    }
+
     pub(super) fn poll_timeout(&self, core: &Core) -> Option<Moment> {
         self.connection
             .as_ref()?

@@ -190,7 +190,12 @@ impl Gateway {
             Input::Broker(event) if Connection::slot_of(event.conn()) == anonymous::SLOT => {
                 self.anonymous.handle_socket(now, event, &mut self.core);
             }
-            Input::Broker(event) => self.nodes.handle_socket(now, event, &mut self.core),
+            Input::Broker(event) => {
+                self.nodes.handle_socket(now, event, &mut self.core);
+                if self.core.trouble.take_acceptance() {
+                    self.anonymous.hurry(now, &mut self.core);
+                }
+            }
             Input::Stored(ticket) => self.nodes.handle_stored(now, ticket, &mut self.core),
             Input::StoreFull(is_full) => {
                 self.core.store_full = is_full;

@@ -192,6 +192,20 @@ fn attempts_become_rarer() {
     assert!((4..=9).contains(&attempts), "{attempts} attempts in 29 s");
 }
 
+/// It said for up to half a minute that the broker is not reached, while nodes were served.
+#[test]
+fn a_broker_that_accepts_a_node_is_reached_soon() {
+    for at in [100_000, 105_000, 110_000, 115_000] {
+        let mut t = Bench::with_broker(settings(), Broker::Down);
+        t.at(at);
+        t.broker = Broker::Accepts {
+            session_present: false,
+        };
+        t.connected(A, "n", true).at(at + 1_000);
+        assert!(t.gateway.broker().up, "at {at} ms");
+    }
+}
+
 #[test]
 fn the_gateway_pings_the_broker_by_itself() {
     let mut t = Bench::new();

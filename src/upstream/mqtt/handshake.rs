@@ -15,6 +15,8 @@ use crate::upstream::{ConnId, ConnectOptions, Event, Refusal, SocketRequest};
 const STABLE: Duration = Duration::from_secs(60);
 /// How long the broker may take to close a connection after DISCONNECT.
 const LEAVING: Duration = Duration::from_secs(1);
+/// When the next attempt comes while the broker accepts other connections.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Connection {
     pub(super) fn connect(&mut self, options: ConnectOptions, cx: &mut Context<'_>) {
@@ -56,6 +58,13 @@ impl Connection {
                 self.open(cx);
             }
             Phase::Idle | Phase::BackingOff { .. } => self.open(cx),
+        }
+    }
+
+    /// The broker accepts others: the next attempt comes soon, however long it was to wait.
+    pub fn hurry(&mut self, cx: &mut Context<'_>) {
+        if let Phase::BackingOff { until } = &mut self.phase {
+            *until = (*until).min(cx.now + SOON);
         }
     }
 

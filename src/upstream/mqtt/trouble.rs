@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_secs(60);
 pub struct Trouble {
     until: Option<Until>,
     said: Option<Moment>,
+    /// A connection was accepted since that was last asked.
+    accepts: bool,
 }
 
 /// How a connection ended that was still wanted.
@@ -63,10 +65,16 @@ impl Trouble {
 
     /// A connection was accepted.
     pub(super) fn accepted(&mut self) {
+        self.accepts = true;
         if self.until == Some(Until::Accepted) {
             self.until = None;
             tracing::info!("the broker accepts connections again");
         }
+    }
+
+    /// Says, once, that the broker has accepted a connection.
+    pub fn take_acceptance(&mut self) -> bool {
+        std::mem::take(&mut self.accepts)
     }
 
     /// Something came on a connection that was accepted this long ago.
