@@ -12,7 +12,7 @@ use crate::session::{Context, Session, State};
 use crate::upstream::{Delivery, Inbound, Request};
 use crate::wire::{MsgId, Packet, QoS};
 
-/// How many messages are remembered that the node was sent, and how many that it was not.
+/// How many messages are remembered that the node was sent, that it was not, and that it shall forget.
 const REMEMBERED_MAX: usize = 1_000;
 
 impl Delivery {
@@ -187,7 +187,10 @@ impl Session {
         if releases.contains(&delivery) {
             return;
         }
-        if releases.len() >= cx.settings.queue {
+        if releases.len() >= REMEMBERED_MAX {
+            let known = self.downlink.take_unanswered(delivery);
+            self.downlink
+                .leave_unreleased(known.unwrap_or(delivery.msg_id()));
             cx.requests.push(Request::Complete(delivery));
             return;
         }

@@ -187,6 +187,29 @@ fn a_packet_id_used_again_at_once_is_another_message_id() {
     }
 }
 
+/// A broker that releases more at once than is remembered is not kept waiting; the node holds that one.
+#[test]
+fn the_id_of_a_release_too_many_is_not_used_for_another() {
+    const TOO_MANY: u16 = 2_000;
+    let mut t = inherited();
+    t.at(10)
+        .broker(message("ab", Q2, 7, b"x"))
+        .sends([publish(AB, Q2, 7, b"x")]);
+    for id in 1_000..TOO_MANY {
+        t.broker(released(id)).nothing_more();
+    }
+    t.broker(released(TOO_MANY)).asks([completed(TOO_MANY)]);
+    t.broker(message("ab", Q2, TOO_MANY, b"y")).nothing_more();
+    t.node(pubrec(7)).asks([done(7)]);
+    t.broker(released(7)).sends([pubrel(7)]);
+    t.node(pubcomp(7)).asks([completed(7)]);
+    for id in 1_000..TOO_MANY {
+        t.sends([pubrel(id)]);
+        t.node(pubcomp(id)).asks([completed(id)]);
+    }
+    t.sends([publish(AB, Q2, 1, b"y")]);
+}
+
 /// The node would forget the message while the broker still repeats it.
 #[test]
 fn a_sleeper_is_released_at_a_later_wake_up_if_the_broker_is_away() {
