@@ -48,6 +48,11 @@ impl Handshake {
         false
     }
 
+    /// Returns the client until CONNACK has come.
+    pub(super) fn under_way(&self) -> Option<&str> {
+        (!self.done).then_some(&*self.client)
+    }
+
     /// Whether another client than this one is about to take the peer over.
     pub(super) fn is_anothers(&self, client: &str) -> bool {
         !self.done && self.client != client

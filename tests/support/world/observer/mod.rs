@@ -112,6 +112,13 @@ impl Observer {
         }
     }
 
+    /// Returns the client that connects at a peer, or is bound to it.
+    pub fn caller_at(&self, peer: &Peer) -> Option<&str> {
+        let handshake = self.handshakes.get(peer);
+        let connecting = handshake.and_then(Handshake::under_way);
+        connecting.or_else(|| self.client_at(peer))
+    }
+
     /// Whether a message of QoS 1 or 2 was sent to a client and not acknowledged.
     pub fn has_begun(&self, client: &str, id: MessageId) -> bool {
         let shadow = self.shadows.get(client);

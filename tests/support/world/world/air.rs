@@ -50,12 +50,14 @@ impl World {
             let sender = sender_of(from, &message);
             self.observer
                 .on_uplink(self.clock.now(), &sender, &message.packet, &mut self.ledger);
-            if let Some(client) = self.observer.client_at(&sender).map(str::to_owned) {
+            if let Some(client) = self.observer.caller_at(&sender).map(str::to_owned) {
                 if let Packet::Connect { .. } = message.packet {
                     self.wills.remove(&client);
                 } else if let Packet::WillMsg { message } = message.packet {
-                    self.wills.insert(client.clone(), message.to_vec());
+                    self.wills.insert(client, message.to_vec());
                 }
+            }
+            if let Some(client) = self.observer.client_at(&sender).map(str::to_owned) {
                 if let Packet::Unsubscribe { .. } = message.packet {
                     self.excuse_unsubscribed(&client);
                 }
