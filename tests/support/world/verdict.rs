@@ -84,12 +84,12 @@ impl World {
     pub(crate) fn check_arrival(&mut self, client: &str, id: Option<MessageId>, topic: &str) {
         if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
             message.copies += 1;
-            // Somebody else replays it.
-            message.forged |= message.qos != QoS::MinusOne
-                && message
-                    .origin
-                    .as_deref()
-                    .is_some_and(|origin| origin != client);
+            // Somebody else replays it, or guessed what it would be.
+            let forged = match message.origin.as_deref() {
+                Some(origin) => origin != client,
+                None => message.topic != topic,
+            };
+            message.forged |= forged && message.qos != QoS::MinusOne;
         }
         if *client == *self.settings.name {
             return self.check_anonymous(id, topic);
