@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use bytes::BytesMut;
 use mqtt_sn_gateway::wire::{Filter, MsgId, Packet, QoS, ReturnCode, WillTopic};
 use rumqttc::QoS::{AtLeastOnce, AtMostOnce};
-use rumqttc::mqttbytes::v4::{Connect, Disconnect, LastWill, Publish, Subscribe};
+use rumqttc::mqttbytes::v4::{Connect, Disconnect, LastWill, Publish, Subscribe, Unsubscribe};
 
 use crate::embedded::start;
 use crate::mqtt::Mqtt;
@@ -69,6 +69,21 @@ impl Plain {
         self.0.read_exact(&mut answer).expect("SUBACK");
         assert_eq!(answer[..4], [0x90, 3, 0, 7]);
         answer[4]
+    }
+
+    /// Unsubscribes, and waits for the only answer.
+    fn unsubscribe(&mut self, filters: &[&str]) {
+        let mut octets = BytesMut::new();
+        let unsubscribe = Unsubscribe {
+            pkid: 9,
+            topics: filters.iter().map(ToString::to_string).collect(),
+        };
+        unsubscribe.write(&mut octets).expect("short enough");
+        self.0.write_all(&octets).expect("sent");
+        let mut answer = [0; 4];
+        self.0.read_exact(&mut answer).expect("UNSUBACK");
+        assert_eq!(answer, [0xb0, 2, 0, 9], "{filters:?}");
+        self.ping();
     }
 
     /// Waits for the answer to PINGREQ.
@@ -244,6 +259,75 @@ fn subscriptions_rumqttd_does_not_survive_are_refused() {
         panic!("{}", refused.packet());
     };
     assert_ne!(code, ReturnCode::Accepted);
+}
+
+/// rumqttd answered once for each filter it had seen on the connection, and otherwise not at all.
+#[test]
+fn every_unsubscribe_is_answered_once() {
+    let (_gateway, port) = start();
+    let mut publisher = Mqtt::connect(port, "publisher");
+    publisher.publish("a", AtLeastOnce, true, "retained");
+    for clean_session in [true, false] {
+        let mut client = Plain::accepted(
+            port,
+            &Connect {
+                keep_alive: 60,
+                clean_session,
+                ..Connect::new("client")
+            },
+        );
+        client.unsubscribe(&["a"]);
+        for filter in ["b", "c/#", "d"] {
+            assert_eq!(client.subscribe(filter), 1);
+        }
+        client.unsubscribe(&["a", "b", "c/#", "b"]);
+        client.unsubscribe(&["b"]);
+        for topic in ["b", "c/1", "d"] {
+            publisher.publish(topic, AtMostOnce, false, "");
+        }
+        let mut message = [0; 7];
+        client.0.read_exact(&mut message).expect("a message");
+        assert_eq!(message, *b"\x32\x05\x00\x01d\x00\x01");
+        client.ping();
+    }
+}
+
+/// The router did not know the subscriptions of a kept session on its next connection: UNSUBSCRIBE had
+/// no answer there, and the messages kept coming.
+#[test]
+fn a_subscription_of_a_kept_session_ends() {
+    let (_gateway, port) = start();
+    let mut publisher = Mqtt::connect(port, "publisher");
+    for topic in ["a", "b", "c"] {
+        publisher.publish(topic, AtLeastOnce, true, "retained");
+    }
+    let resume = || Mqtt::with_session(port, "faithful", false);
+    let mut faithful = resume();
+    for filter in ["a", "b", "c"] {
+        faithful.subscribe(filter, AtLeastOnce);
+        assert_eq!(faithful.message().payload, "retained");
+    }
+    faithful.disconnect();
+    let mut faithful = resume();
+    faithful.unsubscribe("a");
+    for round in ["connected", "again", "and again"] {
+        for topic in ["a", "b", "c"] {
+            publisher.publish(topic, AtLeastOnce, false, round);
+        }
+        for topic in ["b", "c"] {
+            let message = faithful.message();
+            assert_eq!(
+                (&*message.topic, &*message.payload),
+                (topic, round.as_bytes())
+            );
+        }
+        faithful.unsubscribe("a");
+        faithful.disconnect();
+        faithful = resume();
+    }
+    faithful.unsubscribe("b");
+    faithful.subscribe("b", AtLeastOnce);
+    assert_eq!(faithful.message().payload, "retained");
 }
 
 /// A node that reboots connects anew; at the broker its connection ends by DISCONNECT.

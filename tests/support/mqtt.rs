@@ -40,6 +40,12 @@ impl Mqtt {
         self.wait(|event| matches!(event, Event::Incoming(Incoming::SubAck(_))));
     }
 
+    /// Unsubscribes and waits for the broker's answer.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) {
+        self.client.unsubscribe(filter).expect("queued");
+        self.wait(|event| matches!(event, Event::Incoming(Incoming::UnsubAck(_))));
+    }
+
     /// Publishes and waits until the broker has the message.
     pub(crate) fn publish(
         &mut self,

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Filters};
 
 /// How long a client may take to send CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ struct Shared {
     attach: Attach,
     /// Who has which client id, by the router's id.
     seats: Mutex<HashMap<String, Seat>>,
+    /// The filters of kept sessions whose clients are away, by the router's id.
+    kept: Mutex<HashMap<String, Filters>>,
     /// Clients that brought no id.
     nameless: AtomicU64,
 }
@@ -57,6 +59,7 @@ impl Clients {
         Self(Arc::new(Shared {
             attach: Box::new(attach),
             seats: Mutex::default(),
+            kept: Mutex::default(),
             nameless: AtomicU64::default(),
         }))
     }
@@ -123,10 +126,15 @@ impl Clients {
             connection.refuse(code).await;
             return None;
         };
+        let kept = self.kept(|kept| kept.remove(id));
+        let mut filters = kept.filter(|_| !connect.clean_session).unwrap_or_default();
         let end = tokio::select! {
-            end = connection.converse(connect, &mut tx, &mut rx, accepted) => end,
+            end = connection.converse(connect, &mut filters, &mut tx, &mut rx, accepted) => end,
             _ = asked => End::Lost,
         };
+        if !connect.clean_session {
+            self.kept(|kept| kept.insert(id.to_owned(), filters));
+        }
         // It only fails when the router is gone.
         let _ = tx.send(goodbye()).await;
         will.filter(|_| end == End::Lost)
@@ -161,6 +169,10 @@ impl Clients {
             }
         }
         id
+    }
+
+    fn kept<T>(&self, with: impl FnOnce(&mut HashMap<String, Filters>) -> T) -> T {
+        with(&mut self.0.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn seats<T>(&self, with: impl FnOnce(&mut HashMap<String, Seat>) -> T) -> T {

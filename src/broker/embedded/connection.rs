@@ -1,5 +1,6 @@
 //! The TCP connection of one MQTT client, between its octets and the router's packets.
 
+use std::collections::HashSet;
 use std::future::ready;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
@@ -10,8 +11,8 @@ use rumqttd::Notification;
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::{
-    ConnAck, Connect, ConnectReturnCode, Error, Filter, Packet, Protocol, SubAck,
-    SubscribeReasonCode,
+    ConnAck, Connect, ConnectReturnCode, Error, Filter, Packet, Protocol, QoS, RetainForwardRule,
+    SubAck, Subscribe, SubscribeReasonCode, UnsubAck, Unsubscribe,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -25,6 +26,12 @@ const READ_ROOM: usize = 1024;
 
 /// As good as never: how long a client whose keep-alive is 0 may be silent.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// Message id of what the router is told unasked; its answers are not for the client.
+const UNASKED: u16 = 0;
+
+/// Every filter a session has had a subscription to, ended ones included.
+pub(super) type Filters = HashSet<String>;
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +76,7 @@ impl Connection {
     pub(super) async fn converse(
         &mut self,
         connect: &Connect,
+        filters: &mut Filters,
         tx: &mut LinkTx,
         rx: &mut LinkRx,
         accepted: Notification,
@@ -89,7 +97,7 @@ impl Connection {
             }
             tokio::select! {
                 packet = self.read() => {
-                    if let Some(end) = self.hand_on(connect, tx, packet).await {
+                    if let Some(end) = self.hand_on(connect, filters, tx, packet).await {
                         return end;
                     }
                     silence.as_mut().reset(Instant::now() + silence_max);
@@ -104,6 +112,7 @@ impl Connection {
     async fn hand_on(
         &mut self,
         connect: &Connect,
+        filters: &mut Filters,
         tx: &mut LinkTx,
         first: io::Result<Packet>,
     ) -> Option<End> {
@@ -114,14 +123,28 @@ impl Connection {
                 None => break None,
                 Some(Ok(Packet::Disconnect(..))) => break Some(End::Goodbye),
                 Some(Ok(Packet::Connect(..)) | Err(_)) => break Some(End::Lost),
-                Some(Ok(packet)) => packet,
-            };
-            if let Some(refusal) = refusal(connect, &packet) {
-                if self.queue(refusal).is_err() {
+                // MQTT-2.3.1-1.
+                Some(Ok(Packet::Subscribe(Subscribe { pkid: 0, .. }, _))) => break Some(End::Lost),
+                Some(Ok(Packet::Unsubscribe(Unsubscribe { pkid: 0, .. }, _))) => {
                     break Some(End::Lost);
                 }
-            } else if let Some(earlier) = last.replace(packet) {
-                tx.buffer().push_back(earlier);
+                Some(Ok(packet)) => packet,
+            };
+            if let Some(answer) = answer(connect, filters, &packet) {
+                if self.queue(answer).is_err() {
+                    break Some(End::Lost);
+                }
+            } else if let Packet::Unsubscribe(unsubscribe, _) = packet {
+                let mut buffer = tx.buffer();
+                buffer.extend(last.replace(unsubscription(UNASKED, Vec::new())));
+                buffer.extend(unsubscriptions(filters, unsubscribe));
+            } else {
+                if let Packet::Subscribe(subscribe, _) = &packet {
+                    filters.extend(subscribe.filters.iter().map(|filter| filter.path.clone()));
+                }
+                if let Some(earlier) = last.replace(packet) {
+                    tx.buffer().push_back(earlier);
+                }
             }
             next = self.decode();
         };
@@ -143,6 +166,8 @@ impl Connection {
         while let Some(this) = said {
             if let Some(notification) = this.map_err(io::Error::other)? {
                 match Option::<Packet>::from(notification) {
+                    Some(Packet::SubAck(SubAck { pkid: UNASKED, .. }, _)) => {}
+                    Some(Packet::UnsubAck(UnsubAck { pkid: UNASKED, .. }, _)) => {}
                     Some(packet) => self.queue(packet)?,
                     None => waits = true,
                 }
@@ -200,9 +225,19 @@ impl Connection {
     }
 }
 
-/// Returns the answer to a SUBSCRIBE the router would not survive, or would hang up for: it panics
-/// when the last member of a shared subscription goes whose session is kept.
-fn refusal(connect: &Connect, packet: &Packet) -> Option<Packet> {
+/// Returns the answer to a packet the router must not see: a SUBSCRIBE it would hang up for or not
+/// survive (it panics when the last member of a shared subscription goes whose session is kept), and
+/// an UNSUBSCRIBE it would not answer.
+fn answer(connect: &Connect, filters: &Filters, packet: &Packet) -> Option<Packet> {
+    if let Packet::Unsubscribe(unsubscribe, _) = packet {
+        let known = unsubscribe
+            .filters
+            .iter()
+            .any(|path| filters.contains(path));
+        let pkid = unsubscribe.pkid;
+        let reasons = Vec::new();
+        return (!known).then(|| Packet::UnsubAck(UnsubAck { pkid, reasons }, None));
+    }
     let Packet::Subscribe(subscribe, _) = packet else {
         return None;
     };
@@ -215,4 +250,41 @@ fn refusal(connect: &Connect, packet: &Packet) -> Option<Packet> {
         let pkid = subscribe.pkid;
         Packet::SubAck(SubAck { pkid, return_codes }, None)
     })
+}
+
+/// Translates an UNSUBSCRIBE for the router, which answers once for each filter it takes for
+/// subscribed to, and not at all for others, those of a kept session before this connection included.
+/// It is told of all of them first. It must see these packets at once, and then delivers nothing.
+fn unsubscriptions(filters: &Filters, unsubscribe: Unsubscribe) -> impl Iterator<Item = Packet> {
+    let ended: HashSet<String> = unsubscribe
+        .filters
+        .into_iter()
+        .filter(|path| filters.contains(path))
+        .collect();
+    let subscribe = Subscribe {
+        pkid: UNASKED,
+        filters: ended.iter().cloned().map(subscription).collect(),
+    };
+    let mut ended: Vec<String> = ended.into_iter().collect();
+    let last = ended.pop().into_iter().collect();
+    [
+        Packet::Subscribe(subscribe, None),
+        unsubscription(UNASKED, ended),
+        unsubscription(unsubscribe.pkid, last),
+    ]
+    .into_iter()
+}
+
+fn unsubscription(pkid: u16, filters: Vec<String>) -> Packet {
+    Packet::Unsubscribe(Unsubscribe { pkid, filters }, None)
+}
+
+fn subscription(path: String) -> Filter {
+    Filter {
+        path,
+        qos: QoS::AtMostOnce,
+        nolocal: false,
+        preserve_retain: false,
+        retain_forward_rule: RetainForwardRule::Never,
+    }
 }
