@@ -116,6 +116,36 @@ fn a_fleet_from_flags_reports_and_is_judged() {
     assert_eq!(report["missing"], 0, "{out}");
 }
 
+/// Nobody says so when the gateway drops a message at QoS -1.
+#[test]
+fn a_report_hints_at_the_gateway_when_only_qos_minus_one_is_missing() {
+    let world = World::start("");
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |qos: &str| {
+        let scenario = format!(
+            "groups: [{{name: a, topics: [{{predefined: 7, name: a/b}}], steps: [\
+             publish: {{topic: c/d, qos: 1, payload: ok}}, \
+             publish: {{predefined: 7, qos: {qos}, payload: lost}}]}}]"
+        );
+        let mut sim = bare_tool();
+        sim.args(["sim", "-p", &world.port().to_string()]);
+        sim.args(["--broker", &world.broker.url(), "--duration", "0.5"]);
+        sim.arg("-f").arg(file(&directory, &scenario));
+        let (_, out, _) = words(&sim.output().expect("the tool runs"));
+        assert!(
+            out.contains("2 messages") && out.contains("1 missing"),
+            "{out}"
+        );
+        out
+    };
+    let hint =
+        "all that is missing was sent at QoS -1: does the gateway permit it (qos_minus_one)?";
+    let out = run("-1");
+    assert!(out.contains(hint), "{out}");
+    let out = run("0");
+    assert!(!out.contains("qos_minus_one"), "{out}");
+}
+
 #[test]
 fn a_fleet_without_answers_ends_in_time() {
     let peer = Peer::new();
