@@ -52,7 +52,7 @@ pub enum Drop {
     Stranger,
     /// A message only a gateway sends, or an answer to nothing.
     Unexpected,
-    /// QoS -1 that is not allowed or names no topic.
+    /// QoS -1 that is not permitted or names no topic, or the broker is away.
     QosMinusOne,
     /// A PUBLISH on a topic id the node does not have.
     UnknownTopic,
@@ -134,7 +134,9 @@ impl Drop {
             Self::Forwarder => "encapsulated by a host that is not in the link's forwarders",
             Self::Stranger => "from a sender without a session; answered by DISCONNECT",
             Self::Unexpected => "an answer to nothing, or a message only a gateway sends",
-            Self::QosMinusOne => "QoS -1 that is not allowed or names no topic",
+            Self::QosMinusOne => {
+                "QoS -1 that is not permitted or names no topic, or the broker is away"
+            }
             Self::UnknownTopic => "on a topic id the node does not have",
             Self::Upstream => "the connection to the broker is down or congested",
             Self::QueueFull => "the node's queue of QoS 0 messages is full",

@@ -16,7 +16,7 @@ const CLIENT_ID_KEPT: usize = 100;
 /// Client ids remembered that came in through an open door.
 const ADMITTED_MAX: usize = 100;
 
-/// Refusals told in the log in one [`TELLING`]: anybody can have a CONNECT refused.
+/// Refusals of a kind told in the log in one [`TELLING`]: anybody can have a CONNECT refused.
 const TOLD_MAX: u32 = 10;
 const TELLING: Duration = Duration::from_secs(60);
 
@@ -57,6 +57,27 @@ pub struct Refused {
 pub(super) struct Told {
     since: Option<Moment>,
     lines: u32,
+}
+
+impl Told {
+    /// Counts a line and returns what to end it with; `None` if it is one too many.
+    pub(super) fn next_line(&mut self, now: Moment) -> Option<&'static str> {
+        if self
+            .since
+            .is_none_or(|since| now.duration_since(since) >= TELLING)
+        {
+            *self = Self {
+                since: Some(now),
+                lines: 0,
+            };
+        }
+        self.lines = self.lines.saturating_add(1);
+        match self.lines {
+            ..TOLD_MAX => Some(""),
+            TOLD_MAX => Some(" Further ones are not told for a minute."),
+            _ => None,
+        }
+    }
 }
 
 /// An open door for clients that are not in the list.
@@ -139,24 +160,8 @@ impl Core {
     }
 
     fn tell_refusal(&mut self, now: Moment, client_id: &str, peer: &Peer, reason: RefusedReason) {
-        let told = &mut self.refusals_told;
-        if told
-            .since
-            .is_none_or(|since| now.duration_since(since) >= TELLING)
-        {
-            *told = Told {
-                since: Some(now),
-                lines: 0,
-            };
-        }
-        told.lines += 1;
-        if told.lines > TOLD_MAX {
+        let Some(rest) = self.refusals_told.next_line(now) else {
             return;
-        }
-        let rest = if told.lines == TOLD_MAX {
-            " Further ones are not told for a minute."
-        } else {
-            ""
         };
         let link = self.link(peer.link).map_or("", |link| &link.name);
         let words = reason.words();

@@ -1,20 +1,25 @@
 //! The gateway's own connection to the broker: QoS -1, and whether the broker is there at all.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 
+use super::admission::Told;
 use super::observe::{BrokerView, Happening, Interest, Trace};
-use super::{Core, LinkSettings, Output, Peer, QosMinusOneTopic};
+use super::{Address, Core, Output, Peer, QosMinusOneTopic};
 use crate::moment::{Epoch, Moment};
 use crate::stats::Drop;
 use crate::topics::is_valid_name;
 use crate::upstream::mqtt::{self, Connection};
 use crate::upstream::{ConnectOptions, Request, RequestId, SocketEvent};
-use crate::wire::{MsgId, Publish, QoS, Topic};
+use crate::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
 
 /// The slot of the gateway's own connection; nodes count from 0.
 pub(super) const SLOT: u32 = u32::MAX;
+
+/// Refusals remembered, so that each is told once.
+const REFUSED_MAX: usize = 64;
 
 /// Publishes for senders that have no session [S 6.8], and tells whether the broker answers.
 #[derive(Debug, Default)]
@@ -22,6 +27,25 @@ pub(super) struct Anonymous {
     connection: Option<Connection>,
     down_since: Option<Moment>,
     up_since: Option<Moment>,
+    refused: VecDeque<(Peer, Refusal)>,
+    refusals_told: Told,
+}
+
+/// Why a QoS -1 message is not published (I-07).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The link permits nobody.
+    NoRule,
+    /// The sender is not listed.
+    Sender,
+    /// The topic is not listed.
+    Unlisted(QosMinusOneTopic),
+    /// The pre-defined topic id is not in the global table.
+    Undefined(TopicId),
+    /// A topic id of a session.
+    Normal,
+    /// The topic name is none to publish on.
+    NoName,
 }
 
 impl Anonymous {
@@ -63,13 +87,17 @@ impl Anonymous {
         publish: &Publish<'_>,
         core: &mut Core,
     ) {
-        let message = core
-            .link(from.link)
-            .and_then(|link| allowed(from, publish, link, core))
-            .filter(|_| self.connection.as_ref().is_some_and(Connection::is_up));
-        let Some((topic, payload)) = message else {
-            core.stats.drops[Drop::QosMinusOne] += 1;
-            return;
+        let (topic, payload) = match permitted(from, publish, core) {
+            Ok((topic, payload)) if self.is_up() => (topic.into(), Bytes::copy_from_slice(payload)),
+            Ok(_) => {
+                core.stats.drops[Drop::QosMinusOne] += 1;
+                return;
+            }
+            Err(refusal) => {
+                core.stats.drops[Drop::QosMinusOne] += 1;
+                self.tell_refusal(now, from, refusal, core);
+                return;
+            }
         };
         let request = Request::Publish {
             id: RequestId::OWN,
@@ -81,6 +109,47 @@ impl Anonymous {
             repeated: false,
         };
         self.request(now, request, core);
+    }
+
+    /// Returns why this will be dropped if it is a QoS -1 message.
+    pub(super) fn drops(&self, from: &Peer, packet: &Packet<'_>, core: &Core) -> Option<Drop> {
+        let Packet::Publish(publish) = packet else {
+            return None;
+        };
+        let dropped = publish.qos == QoS::MinusOne
+            && !(self.is_up() && permitted(from, publish, core).is_ok());
+        dropped.then_some(Drop::QosMinusOne)
+    }
+
+    /// Forgets what was told of refusals: the settings have changed.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Tells a refusal in the log, each of a host once: anybody can send such messages.
+    fn tell_refusal(&mut self, now: Moment, from: &Peer, refusal: Refusal, core: &Core) {
+        let is_known = |(peer, before): &(Peer, Refusal)| {
+            *before == refusal && peer.link == from.link && peer.is_same_host(from)
+        };
+        if self.refused.iter().any(is_known) {
+            return;
+        }
+        let Some(rest) = self.refusals_told.next_line(now) else {
+            return;
+        };
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.pop_front();
+        }
+        self.refused.push_back((from.clone(), refusal));
+        let link = core.link(from.link).map_or("", |link| &link.name);
+        let advice = refusal.advice(&from.address);
+        tracing::warn!(
+            "PUBLISH at QoS -1 from {from} on link {link} dropped: {refusal}. {advice}{rest}"
+        );
+    }
+
+    fn is_up(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::is_up)
     }
 
     pub(super) fn handle_socket(&mut self, now: Moment, event: SocketEvent<'_>, core: &mut Core) {
@@ -154,34 +223,105 @@ fn connect(core: &Core) -> Request {
     })
 }
 
-fn allowed(
+/// Returns topic name and payload of a QoS -1 message, if it may be published.
+fn permitted<'a>(
     from: &Peer,
-    publish: &Publish<'_>,
-    link: &LinkSettings,
-    core: &Core,
-) -> Option<(Arc<str>, Bytes)> {
-    let rule = link.qos_minus_one.as_ref()?;
+    publish: &'a Publish<'_>,
+    core: &'a Core,
+) -> Result<(&'a str, &'a [u8]), Refusal> {
+    let rule = core
+        .link(from.link)
+        .and_then(|link| link.qos_minus_one.as_ref())
+        .ok_or(Refusal::NoRule)?;
     if !from.address.is_in(&rule.allow) {
-        return None;
+        return Err(Refusal::Sender);
     }
-    let listed = |topic| {
-        rule.topics
-            .as_ref()
-            .is_none_or(|topics| topics.contains(&topic))
+    let listed = |topic| match &rule.topics {
+        Some(topics) if !topics.contains(&topic) => Err(Refusal::Unlisted(topic)),
+        _ => Ok(()),
     };
-    let (topic, payload) = match publish.topic {
-        Topic::Predefined(id) if listed(QosMinusOneTopic::Predefined(id)) => {
-            (core.settings.predefined.global_name(id)?, publish.data)
+    let name = |octets| std::str::from_utf8(octets).map_err(|_| Refusal::NoName);
+    let (topic, payload) = match &publish.topic {
+        Topic::Predefined(id) => {
+            listed(QosMinusOneTopic::Predefined(*id))?;
+            let name = core.settings.predefined.global_name(*id);
+            (name.ok_or(Refusal::Undefined(*id))?, publish.data)
         }
-        Topic::Short(ref octets) if listed(QosMinusOneTopic::Short(*octets)) => {
-            (std::str::from_utf8(octets).ok()?, publish.data)
+        Topic::Short(octets) => {
+            listed(QosMinusOneTopic::Short(*octets))?;
+            (name(octets)?, publish.data)
         }
         // The extension of RSMB and Paho: the id is the length of a name before the payload.
         Topic::Normal(length) if rule.named_topics && rule.topics.is_none() => {
-            let (name, payload) = publish.data.split_at_checked(usize::from(length.0))?;
-            (std::str::from_utf8(name).ok()?, payload)
+            let parts = publish.data.split_at_checked(usize::from(length.0));
+            let (octets, payload) = parts.ok_or(Refusal::NoName)?;
+            (name(octets)?, payload)
         }
-        Topic::Predefined(_) | Topic::Short(_) | Topic::Normal(_) => return None,
+        Topic::Normal(_) => return Err(Refusal::Normal),
     };
-    is_valid_name(topic).then(|| (topic.into(), Bytes::copy_from_slice(payload)))
+    if is_valid_name(topic) {
+        Ok((topic, payload))
+    } else {
+        Err(Refusal::NoName)
+    }
+}
+
+impl Refusal {
+    /// Returns what helps, for a sender at this address.
+    fn advice(self, sender: &Address) -> String {
+        let host = match sender {
+            Address::Socket(address) => format!("{:?}", address.ip().to_string()),
+            Address::Radio(_) => format!("{:?}", sender.to_string()),
+            Address::PointToPoint => "any".to_owned(),
+        };
+        match self {
+            Self::NoRule => format!(
+                "To permit it, add to the link in gateway.yaml and reload: qos_minus_one: {{allow: [{host}]}}."
+            ),
+            Self::Sender => format!("To permit it, add {host} there and reload."),
+            Self::Unlisted(QosMinusOneTopic::Predefined(id)) => {
+                format!("To permit it, add {} there and reload.", id.0)
+            }
+            Self::Unlisted(QosMinusOneTopic::Short(octets)) => {
+                let name = String::from_utf8_lossy(&octets);
+                format!("To permit it, add {name:?} there and reload.")
+            }
+            Self::Undefined(id) => format!(
+                "Add to gateway.yaml, topics.predefined: {{\"*\": {{{}: your/topic}}}}.",
+                id.0
+            ),
+            Self::Normal => "Use a pre-defined id or a topic name of two characters; \
+                 qos_minus_one.named_topics takes names in front of the payload."
+                .to_owned(),
+            Self::NoName => "A name has no + and #, and is UTF-8.".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRule => f.write_str("the link permits it to nobody (qos_minus_one)"),
+            Self::Sender => f.write_str("its sender is not in qos_minus_one.allow of the link"),
+            Self::Unlisted(QosMinusOneTopic::Predefined(id)) => write!(
+                f,
+                "pre-defined topic id {} is not in qos_minus_one.topics of the link",
+                id.0
+            ),
+            Self::Unlisted(QosMinusOneTopic::Short(octets)) => write!(
+                f,
+                "short topic name {:?} is not in qos_minus_one.topics of the link",
+                String::from_utf8_lossy(octets)
+            ),
+            Self::Undefined(id) => {
+                write!(
+                    f,
+                    "pre-defined topic id {} is not defined for all nodes",
+                    id.0
+                )
+            }
+            Self::Normal => f.write_str("its topic id is one of a session, and it has none"),
+            Self::NoName => f.write_str("its topic name is none to publish on"),
+        }
+    }
 }

@@ -266,6 +266,7 @@ impl Gateway {
                 link.qos_minus_one.clone_from(&new.qos_minus_one);
             }
         }
+        self.anonymous.forget_refusals();
         self.nodes
             .refresh_predefined(&self.core.settings.predefined);
     }
@@ -359,7 +360,8 @@ impl Gateway {
             } else {
                 self.nodes.client_at(&from)
             };
-            core.trace_packet(now, &from, node.as_ref(), bytes, None);
+            let dropped = self.anonymous.drops(&from, &message.packet, core);
+            core.trace_packet(now, &from, node.as_ref(), bytes, dropped);
         }
         self.handle_packet(now, from, route, &message.packet);
     }

@@ -126,6 +126,97 @@ fn a_flood_of_refused_clients_is_ten_lines_a_minute() {
     assert_eq!(told(&lines, "Further ones are not told for a minute."), 1);
 }
 
+fn anonymous(topic: Topic) -> Packet<'static> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::MinusOne,
+        retain: false,
+        topic,
+        msg_id: MsgId(0),
+        data: b"x",
+    })
+}
+
+/// The sender of a QoS -1 message hears nothing, so the log has to say why nothing arrives.
+#[test]
+fn qos_minus_one_that_is_not_permitted_is_told_once_with_what_helps() {
+    let mosquitto = Mosquitto::start();
+    let rules = [
+        "",
+        "qos_minus_one: {allow: ['192.0.2.0/24']}",
+        "qos_minus_one: {allow: [any], topics: [ab]}",
+    ];
+    let links = rules.map(|rule| format!("{{type: udp, listen: ['127.0.0.1:0'], {rule}}}"));
+    let topics = [
+        Topic::Short(*b"ab"),
+        Topic::Short(*b"cd"),
+        Topic::Predefined(TopicId(7)),
+        Topic::Normal(TopicId(1)),
+    ];
+    let mut told_by = Vec::new();
+    for link in links {
+        let mut gateway = Gateway::start(&format!(
+            "broker: {{url: 'mqtt://127.0.0.1:{}'}}\nlinks: [{link}]\n",
+            mosquitto.port
+        ));
+        for _ in 0..3 {
+            let node = Node::new(gateway.address);
+            for topic in topics {
+                node.send(anonymous(topic));
+            }
+            node.send_connect("behind", true);
+            node.hear();
+        }
+        gateway.process.signal("TERM");
+        let (_, mut lines) = gateway.process.wait();
+        lines.retain(|line| line.contains("at QoS -1"));
+        told_by.push(lines);
+    }
+    let expected: [&[&str]; 3] = [
+        &[
+            "link udp dropped: the link permits it to nobody (qos_minus_one). To permit it, add to \
+           the link in gateway.yaml and reload: qos_minus_one: {allow: [\"127.0.0.1\"]}.",
+        ],
+        &["its sender is not in qos_minus_one.allow of the link. To permit it, add \"127.0.0.1\""],
+        &[
+            "short topic name \"cd\" is not in qos_minus_one.topics of the link. To permit it, add \"cd\"",
+            "pre-defined topic id 7 is not in qos_minus_one.topics of the link. To permit it, add 7 ",
+            "its topic id is one of a session, and it has none. Use a pre-defined id",
+        ],
+    ];
+    for (lines, expected) in told_by.iter().zip(expected) {
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        for (line, words) in lines.iter().zip(expected) {
+            assert!(line.contains(words), "{words}: {lines:#?}");
+        }
+    }
+}
+
+/// Anybody can send QoS -1: the log does not grow with it.
+#[test]
+fn a_flood_of_qos_minus_one_is_ten_lines_a_minute() {
+    let mosquitto = Mosquitto::start();
+    let mut gateway = Gateway::start(&format!(
+        "broker: {{url: 'mqtt://127.0.0.1:{}'}}\n\
+         links: [{{type: udp, listen: ['127.0.0.1:0'], qos_minus_one: {{allow: [any]}}}}]\n",
+        mosquitto.port
+    ));
+    let node = Node::new(gateway.address);
+    for id in 1..=50 {
+        node.send(anonymous(Topic::Predefined(TopicId(id))));
+    }
+    node.send_connect("behind", true);
+    node.hear();
+    gateway.process.signal("TERM");
+    let (_, lines) = gateway.process.wait();
+    assert_eq!(
+        told(&lines, "is not defined for all nodes"),
+        10,
+        "{lines:#?}"
+    );
+    assert_eq!(told(&lines, "Further ones are not told for a minute."), 1);
+}
+
 #[test]
 fn a_broker_that_refuses_is_told_once_with_what_it_needs() {
     let mosquitto = Mosquitto::with("allow_anonymous false");

@@ -1,6 +1,8 @@
 //! PUBLISH with QoS -1 [S 6.8; I-07, I-34].
 
-use mqtt_sn_gateway::gateway::{Network, QosMinusOne, QosMinusOneTopic, Settings};
+use mqtt_sn_gateway::gateway::{
+    Happening, Interest, Network, QosMinusOne, QosMinusOneTopic, Scope, Settings,
+};
 use mqtt_sn_gateway::session::Status;
 use mqtt_sn_gateway::stats::Drop;
 use mqtt_sn_gateway::topics::{Pattern, Predefined};
@@ -141,6 +143,24 @@ fn what_is_not_allowed_is_dropped_without_answer() {
         .sends([])
         .tells_broker([]);
     assert_eq!(t.gateway.stats().drops[Drop::QosMinusOne], 3);
+}
+
+#[test]
+fn a_monitor_sees_that_it_was_dropped() {
+    let mut t = Bench::with(allowed(|rule| {
+        rule.topics = Some(vec![QosMinusOneTopic::Short(*b"ab")]);
+    }));
+    let observer = t.gateway.observe(Scope::all(Interest::Packets));
+    t.node(A, minus_one(SHORT, b"x"))
+        .node(A, minus_one(PREDEFINED, b"x"));
+    let traces = t.gateway.take_batch(observer).traces;
+    let dropped = traces.iter().map(|trace| {
+        let Happening::Packet { dropped, .. } = trace.what else {
+            panic!("{trace:?}");
+        };
+        dropped
+    });
+    assert_eq!(dropped.collect::<Vec<_>>(), [None, Some(Drop::QosMinusOne)]);
 }
 
 /// Who sends through a forwarder is known by its address.

@@ -39,13 +39,18 @@ impl Failure {
     /// Says which of several nodes it happened to.
     #[must_use]
     pub fn of_node(self, id: &str) -> Self {
-        let named = |text: String| format!("{id}: {text}");
+        self.reworded(|text| format!("{id}: {text}"))
+    }
+
+    /// Says it in other words; the exit code stays.
+    #[must_use]
+    pub fn reworded(self, words: impl FnOnce(String) -> String) -> Self {
         match self {
-            Self::Rejected(text) => Self::Rejected(named(text)),
-            Self::Usage(text) => Self::Usage(named(text)),
-            Self::NoAnswer(text) => Self::NoAnswer(named(text)),
-            Self::Socket(text) => Self::Socket(named(text)),
-            Self::Expectation(text) => Self::Expectation(named(text)),
+            Self::Rejected(text) => Self::Rejected(words(text)),
+            Self::Usage(text) => Self::Usage(words(text)),
+            Self::NoAnswer(text) => Self::NoAnswer(words(text)),
+            Self::Socket(text) => Self::Socket(words(text)),
+            Self::Expectation(text) => Self::Expectation(words(text)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::options::{FaultOptions, GatewayOptions, NodeOptions, WatchOptions, seconds};
 use crate::print;
 use crate::script::{Player, parse_line};
-use crate::session::{Asked, Event, State};
+use crate::session::{Asked, Event};
 
 /// Options of `node`.
 #[derive(Args, Clone, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct NodeArgs {
     /// Steps to do instead of reading them from stdin, separated by semicolons
     #[arg(short = 'x', long, value_name = "STEPS")]
     run: Option<String>,
-    /// Go on after a step that failed, as at a keyboard
+    /// Go on after a step that failed, as at a keyboard; the exit code is that of the first one
     #[arg(long)]
     keep_going: bool,
     /// Leave after this many seconds
@@ -72,6 +72,8 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
         player: Player::new(0, &[], [].into(), patience, seed),
         lines,
         forgiving: interactive || args.keep_going,
+        first_failure: None,
+        failures: 0,
         ended: false,
     };
     if interactive {
@@ -81,7 +83,18 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
         script.split(';').try_for_each(|text| actor.read(text))?;
         actor.ended = true;
     }
-    actor.play()
+    let played = actor.play();
+    played.map_err(|failure| actor.station.leave_after(failure))?;
+    match actor.first_failure.filter(|_| args.keep_going) {
+        Some(failure) => {
+            let failures = actor.failures;
+            Err(failure.reworded(|first| match failures {
+                1 => "one step failed".into(),
+                _ => format!("{failures} steps failed, the first: {first}"),
+            }))
+        }
+        None => Ok(()),
+    }
 }
 
 struct Actor<'a> {
@@ -91,12 +104,14 @@ struct Actor<'a> {
     lines: Option<Lines>,
     /// Mistakes and refusals are told, and the node goes on.
     forgiving: bool,
+    first_failure: Option<Failure>,
+    failures: u32,
     /// No more steps will come.
     ended: bool,
 }
 
 impl Actor<'_> {
-    fn play(mut self) -> Result<(), Failure> {
+    fn play(&mut self) -> Result<(), Failure> {
         let until = self.args.timeout.map(|timeout| clock::now() + timeout);
         loop {
             let wake_up = self.advance()?;
@@ -136,6 +151,9 @@ impl Actor<'_> {
             self.station.change_port()?;
             self.say(&format!("now at {}", self.station.local_address()))?;
         }
+        if wishes.was_awake {
+            self.say("not asleep, so there is nothing to wake")?;
+        }
         Ok(wishes.wake_up)
     }
 
@@ -156,8 +174,7 @@ impl Actor<'_> {
             text => match parse_line(text) {
                 Ok(Some(step)) => self.player.push(step),
                 Ok(None) => {}
-                Err(why) if self.forgiving => eprintln!("mqtt-sn: {why}"),
-                Err(why) => return Err(Failure::Usage(why)),
+                Err(why) => self.forgive(Failure::Usage(why))?,
             },
         }
         Ok(())
@@ -188,7 +205,10 @@ impl Actor<'_> {
             }
             Event::Pong { after } => self.say(&format!("answer in {:.1} ms", milliseconds(after))),
             Event::WillChanged => self.say("will changed"),
-            Event::Asleep => self.say("asleep"),
+            Event::Asleep => match self.player.pauses_for(clock::now()).as_secs_f64().ceil() {
+                0.0 => self.say("asleep"),
+                seconds => self.say(&format!("asleep for {seconds} s")),
+            },
             Event::Disconnected => self.say("disconnected"),
             Event::Kicked => self.say("the gateway ended the connection"),
             Event::NoAnswer {
@@ -201,22 +221,20 @@ impl Actor<'_> {
         }
     }
 
-    /// A failed step ends a script and is told at a keyboard.
     fn fail(&mut self, event: &Event) -> Result<(), Failure> {
-        let failure = check(event, self.station.gateway(), self.station.session());
-        match failure {
-            Err(failure) if self.forgiving => {
-                eprintln!("mqtt-sn: {failure}");
-                Ok(())
-            }
-            Err(failure) => {
-                if self.station.session().state() == State::Active {
-                    self.station.leave()?;
-                }
-                Err(failure)
-            }
-            Ok(()) => Ok(()),
+        let failed = check(event, self.station.gateway(), self.station.session());
+        failed.or_else(|failure| self.forgive(failure))
+    }
+
+    /// A failed step ends a script and is told at a keyboard.
+    fn forgive(&mut self, failure: Failure) -> Result<(), Failure> {
+        if !self.forgiving {
+            return Err(failure);
         }
+        eprintln!("mqtt-sn: {failure}");
+        self.failures += 1;
+        self.first_failure.get_or_insert(failure);
+        Ok(())
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {

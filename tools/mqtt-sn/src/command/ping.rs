@@ -61,7 +61,8 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
             }
             Step::Event(event) => station.check(&event)?,
             Step::TimeUp if until.is_some_and(|until| until <= clock::now()) => {
-                return Err(station.too_late("PINGREQ"));
+                let late = station.too_late("PINGREQ");
+                return Err(station.leave_after(late));
             }
             Step::TimeUp => {
                 waiting = true;

@@ -108,10 +108,11 @@ pub(crate) fn run(args: &PublishArgs) -> Result<(), Failure> {
         under_way: BTreeMap::new(),
         topic_id: None,
     };
-    match payload {
-        Some(payload) => publisher.publish_repeatedly(&payload)?,
-        None => publisher.publish_lines()?,
-    }
+    let published = match payload {
+        Some(payload) => publisher.publish_repeatedly(&payload),
+        None => publisher.publish_lines(),
+    };
+    published.map_err(|failure| publisher.station.leave_after(failure))?;
     publisher.finish()
 }
 

@@ -10,6 +10,7 @@ use clap::Args;
 use mqtt_sn_gateway::wire::{MAX_MESSAGE, Packet, decode};
 use socket2::SockRef;
 
+use super::station::unreachable;
 use crate::clock;
 use crate::failure::Failure;
 use crate::net::resolve;
@@ -81,10 +82,15 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), Failure> {
             found.gateway_id, found.address
         ))
     })?;
-    if count == 0 {
-        return Err(nobody());
+    match &args.host {
+        _ if count > 0 => Ok(()),
+        Some(host) => Err(Failure::NoAnswer(format!(
+            "no answer from {}/udp to SEARCHGW in {} s. Is a gateway there, and is this its port?",
+            resolve(host, args.port)?,
+            args.wait.as_secs_f64()
+        ))),
+        None => Err(nobody()),
     }
-    Ok(())
 }
 
 /// Finds any gateway by the default means, for `--host auto`.
@@ -135,7 +141,7 @@ fn search(
             pause *= 2;
         }
         for socket in &sockets {
-            let Some(found) = receive(socket, start) else {
+            let Some(found) = receive(socket, start)? else {
                 continue;
             };
             if seen.insert((found.gateway_id, found.address)) {
@@ -176,6 +182,16 @@ impl SearchArgs {
             let local = SocketAddr::new(local.unwrap_or(wildcard), 0);
             let socket = UdpSocket::bind(local)
                 .map_err(|e| Failure::Socket(format!("cannot use UDP address {local}: {e}")))?;
+            // Only a connected socket hears that nothing listens there.
+            if self.host.is_some()
+                && let [target] = targets
+                && !target.ip().is_multicast()
+                && target.ip() != Ipv4Addr::BROADCAST
+            {
+                socket
+                    .connect(target)
+                    .map_err(|e| Failure::Socket(format!("cannot send to {target}: {e}")))?;
+            }
             socket.set_read_timeout(Some(Duration::from_millis(100)))?;
             let hops = match self.radius {
                 0 => 255,
@@ -227,21 +243,25 @@ fn ask(args: &SearchArgs, sockets: &[UdpSocket], targets: &[SocketAddr]) -> Resu
     }
 }
 
-fn receive(socket: &UdpSocket, start: Instant) -> Option<Found> {
+fn receive(socket: &UdpSocket, start: Instant) -> Result<Option<Found>, Failure> {
     let mut datagram = [0; 512];
     let (length, from) = match socket.recv_from(&mut datagram) {
         Ok(received) => received,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-        Err(_) => return None,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(unreachable(socket.peer_addr()?));
+        }
+        Err(_) => return Ok(None),
     };
     let after = clock::now().duration_since(start);
-    let message = decode(&datagram[..length]).ok()?;
-    let Packet::GwInfo { gw_id, .. } = message.packet else {
-        return None;
+    let Ok(message) = decode(&datagram[..length]) else {
+        return Ok(None);
     };
-    Some(Found {
+    let Packet::GwInfo { gw_id, .. } = message.packet else {
+        return Ok(None);
+    };
+    Ok(Some(Found {
         gateway_id: gw_id,
         address: from,
         after,
-    })
+    }))
 }

@@ -150,6 +150,22 @@ impl Station {
         self.await_farewell(&Event::Disconnected)
     }
 
+    /// Says DISCONNECT if the connection stands, so that the node is not taken for lost. Nobody waits for
+    /// a gateway that does not answer.
+    pub(crate) fn leave_after(&mut self, failure: Failure) -> Failure {
+        let is_connected = !matches!(
+            self.session().state(),
+            State::Disconnected | State::Connecting
+        );
+        if is_connected && matches!(failure, Failure::NoAnswer(_)) {
+            self.act(|session, now| session.disconnect(now));
+        } else {
+            // What went wrong first is what counts.
+            let _ = self.leave();
+        }
+        failure
+    }
+
     /// Goes to sleep instead of leaving.
     pub(crate) fn leave_asleep(&mut self, seconds: u16) -> Result<(), Failure> {
         self.act(|session, now| session.sleep(now, seconds));
@@ -237,6 +253,9 @@ pub(crate) fn rejected(gateway: SocketAddr, asked: &Asked, code: ReturnCode) -> 
         }
         (Asked::Subscribe(_), ReturnCode::NotSupported) => {
             ": the filter is not valid, or the broker does not allow it"
+        }
+        (Asked::WillTopicUpd | Asked::WillMsgUpd, ReturnCode::NotSupported) => {
+            ": the gateway may want a kept session for it (-c)"
         }
         _ => "",
     };

@@ -82,8 +82,8 @@ pub(crate) fn run(args: &SubscribeArgs) -> Result<(), Failure> {
         open: 0,
         wanted: if args.one { Some(1) } else { args.count },
     };
-    subscriber.subscribe()?;
-    subscriber.listen()
+    let ended = subscriber.subscribe().and_then(|()| subscriber.listen());
+    ended.map_err(|failure| subscriber.station.leave_after(failure))
 }
 
 struct Subscriber<'a> {
@@ -109,7 +109,7 @@ impl Subscriber<'_> {
         Ok(())
     }
 
-    fn listen(mut self) -> Result<(), Failure> {
+    fn listen(&mut self) -> Result<(), Failure> {
         while self.wanted != Some(0) {
             let soonest = self.until.into_iter().chain(self.wake_at).min();
             match self.station.next(soonest)? {

@@ -48,8 +48,10 @@ pub struct Sent {
 pub struct Wishes {
     /// When to be asked again at the latest.
     pub wake_up: Option<Instant>,
-    /// The node shall get another address.
+    /// The node shall get another address before it says anything more.
     pub new_address: bool,
+    /// It was to wake up and is not asleep.
+    pub was_awake: bool,
 }
 
 impl Player {
@@ -90,6 +92,12 @@ impl Player {
     /// Starts nothing before a time.
     pub fn pause(&mut self, until: Instant) {
         self.pause_until = Some(until);
+    }
+
+    /// Returns how long nothing will be started.
+    pub fn pauses_for(&self, now: Instant) -> Duration {
+        self.pause_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Does nothing more, and does not come back.
@@ -149,8 +157,12 @@ impl Player {
                 session.resume(now);
                 return wishes;
             }
-            wishes.new_address |= *step == Step::Move;
+            wishes.was_awake |= *step == Step::Wake && session.state() != State::Asleep;
             self.perform(now, session, &step, &mut sent);
+            if *step == Step::Move {
+                wishes.new_address = true;
+                break;
+            }
         }
         wishes.wake_up = Some(now + Duration::from_millis(1));
         wishes
@@ -395,6 +407,28 @@ mod tests {
         stage.now += Duration::from_secs(100);
         assert_eq!(stage.plays(), [""; 0]);
         assert!(stage.player.is_done(&stage.session, stage.now));
+    }
+
+    #[test]
+    fn a_node_moves_before_it_goes_on() {
+        let mut stage = Stage::new(&["connect", "move", "ping"], &[]);
+        stage.plays();
+        assert_eq!(stage.gets(CONNACK), [""; 0], "at the old address");
+        assert_eq!(stage.plays(), ["PINGREQ"]);
+    }
+
+    #[test]
+    fn a_node_that_is_not_asleep_is_not_woken() {
+        let mut stage = Stage::new(&["connect", "wake"], &[]);
+        stage.plays();
+        let code = ReturnCode::Accepted;
+        let mut datagram = BytesMut::new();
+        let connack = Packet::ConnAck { code };
+        connack.encode(MAX_MESSAGE, &mut datagram).unwrap();
+        stage.session.handle_datagram(stage.now, &datagram);
+        let wishes = stage.player.advance(stage.now, &mut stage.session, |_| {});
+        assert!(wishes.was_awake);
+        assert_eq!(stage.session.poll_transmit(), None);
     }
 
     #[test]

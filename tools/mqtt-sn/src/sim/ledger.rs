@@ -123,6 +123,12 @@ impl Ledger {
         self.published() - self.arrived
     }
 
+    /// Counts what did not arrive of this quality of service.
+    pub(crate) fn missing_at(&self, qos: QoS) -> u64 {
+        let missing = |entry: &&Entry| entry.qos == qos && !entry.arrived;
+        self.entries.iter().filter(missing).count() as u64
+    }
+
     /// Counts messages a node was told are safe and that are not.
     pub(crate) fn lost_acknowledged(&self) -> u64 {
         let lost = |entry: &&Entry| entry.acknowledged && !entry.arrived;

@@ -96,6 +96,11 @@ fn summary(run: &Run) -> Vec<String> {
             text += &format!(", {} of QoS 2 twice", ledger.duplicates_qos2);
         }
         say("arrived", text);
+        let unconnected = ledger.missing_at(QoS::MinusOne);
+        if unconnected > 0 && unconnected == ledger.missing() {
+            let hint = "all that is missing was sent at QoS -1: does the gateway permit it (qos_minus_one)?";
+            say("", hint.to_owned());
+        }
         if let Some(times) = ledger.times.percentiles() {
             say("broker after", times.to_string());
         }

@@ -116,6 +116,36 @@ fn a_fleet_from_flags_reports_and_is_judged() {
     assert_eq!(report["missing"], 0, "{out}");
 }
 
+/// Nobody says so when the gateway drops a message at QoS -1.
+#[test]
+fn a_report_hints_at_the_gateway_when_only_qos_minus_one_is_missing() {
+    let world = World::start("");
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |qos: &str| {
+        let scenario = format!(
+            "groups: [{{name: a, topics: [{{predefined: 7, name: a/b}}], steps: [\
+             publish: {{topic: c/d, qos: 1, payload: ok}}, \
+             publish: {{predefined: 7, qos: {qos}, payload: lost}}]}}]"
+        );
+        let mut sim = bare_tool();
+        sim.args(["sim", "-p", &world.port().to_string()]);
+        sim.args(["--broker", &world.broker.url(), "--duration", "0.5"]);
+        sim.arg("-f").arg(file(&directory, &scenario));
+        let (_, out, _) = words(&sim.output().expect("the tool runs"));
+        assert!(
+            out.contains("2 messages") && out.contains("1 missing"),
+            "{out}"
+        );
+        out
+    };
+    let hint =
+        "all that is missing was sent at QoS -1: does the gateway permit it (qos_minus_one)?";
+    let out = run("-1");
+    assert!(out.contains(hint), "{out}");
+    let out = run("0");
+    assert!(!out.contains("qos_minus_one"), "{out}");
+}
+
 #[test]
 fn a_fleet_without_answers_ends_in_time() {
     let peer = Peer::new();
@@ -241,7 +271,10 @@ fn a_node_does_its_script_step_by_step() {
     assert!(lines[0].starts_with("connected in "), "{out}");
     assert_eq!(lines[1], "registered a/b = 7");
     assert!(lines[2].starts_with("published in "), "{out}");
-    assert_eq!(lines[3..], ["asleep", "a/b 1", "asleep", "disconnected"]);
+    assert_eq!(
+        lines[3..],
+        ["asleep for 1 s", "a/b 1", "asleep", "disconnected"]
+    );
 }
 
 #[test]
@@ -263,6 +296,54 @@ fn a_node_changes_its_will_and_vanishes() {
     let (code, out, _) = node.ends();
     assert_eq!(code, 0);
     assert!(out.ends_with("will changed\nwill changed"), "{out}");
+}
+
+#[test]
+fn a_node_speaks_from_its_new_port_at_once() {
+    let mut peer = Peer::new();
+    let mut command = tool("node", &peer);
+    command.args([
+        "-x",
+        "connect; move; ping",
+        "--n-retry",
+        "0",
+        "--t-retry",
+        "1",
+    ]);
+    let node = Running::start(&mut command);
+    peer.accepts("003c");
+    peer.hears("02 16");
+    peer.says("02 17");
+    peer.hears_goodbye();
+    let (code, out, err) = node.ends();
+    assert_eq!((code, &*err), (0, ""));
+    assert!(out.contains("\nanswer in "), "{out}");
+}
+
+#[test]
+fn a_script_that_keeps_going_ends_with_its_first_failure() {
+    let mut peer = Peer::new();
+    let mut command = tool("node", &peer);
+    command.args(["--keep-going", "-x", "wake; will w bye; ping"]);
+    let node = Running::start(&mut command);
+    peer.accepts("003c");
+    peer.hears("04 1a 00 77");
+    peer.hears("05 1c 627965");
+    peer.says("03 1b 03");
+    peer.says("03 1d 03");
+    peer.hears("02 16");
+    peer.says("02 17");
+    peer.hears_goodbye();
+    let (code, out, err) = node.ends();
+    assert_eq!(code, 1, "{err}");
+    assert!(out.contains("not asleep"), "{out}");
+    let hint = "rejected: not supported: the gateway may want a kept session for it (-c)";
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(lines[0].ends_with(hint), "{err}");
+    assert!(
+        lines[2].starts_with("mqtt-sn: 2 steps failed, the first: "),
+        "{err}"
+    );
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn a_refusal_ends_with_exit_code_1_and_says_why() {
     peer.accepts("000a");
     peer.hears("08 0c 21 0007 0001 31");
     peer.says("07 0d 0007 0001 02");
+    peer.hears_goodbye();
     let (code, _, err) = node.ends();
     assert_eq!(code, 1);
     assert_eq!(
@@ -310,6 +311,7 @@ fn a_refused_subscription_is_exit_code_1() {
     peer.accepts("003c");
     peer.hears("0d 12 00 0001 7365637265742f23");
     peer.says("08 13 00 0000 0001 03");
+    peer.hears_goodbye();
     let (code, _, err) = node.ends();
     assert_eq!(code, 1);
     assert!(
@@ -333,6 +335,18 @@ fn a_sleeping_sub_collects_by_pingreq() {
     peer.hears_goodbye();
     let (code, out, _) = node.ends();
     assert_eq!((code, &*out), (0, "1"));
+}
+
+/// The gateway need not wait for the keep-alive to know that the node is gone.
+#[test]
+fn a_time_limit_ends_the_connection() {
+    let mut peer = Peer::new();
+    let mut command = tool("pub", &peer);
+    let node = Running::start(command.args(["-t", "ab", "-m", "1", "-q", "1", "-W", "0.5"]));
+    peer.accepts("000a");
+    peer.hears("08 0c 22 6162 0001 31");
+    peer.hears("02 18");
+    assert_eq!(node.ends().0, 3);
 }
 
 #[test]
@@ -394,6 +408,18 @@ fn search_lists_who_answers() {
 }
 
 #[test]
+fn search_says_that_nothing_listens_where_it_asked() {
+    let port = Peer::new().port();
+    let mut command = bare_tool();
+    command.args(["search", "-h", "127.0.0.1", "-p", &port.to_string()]);
+    let (code, _, err) = words(&command.output().unwrap());
+    assert_eq!(code, 3);
+    let expected =
+        format!("mqtt-sn: no answer from 127.0.0.1:{port}/udp (ICMP port unreachable). ");
+    assert!(err.starts_with(&expected), "{err}");
+}
+
+#[test]
 fn search_without_an_answer_is_exit_code_3() {
     let peer = Peer::new();
     let port = peer.port().to_string();
@@ -401,10 +427,11 @@ fn search_without_an_answer_is_exit_code_3() {
     command.args(["search", "-h", "127.0.0.1", "-p", &port, "-W", "0.2"]);
     let (code, out, err) = Running::start(&mut command).ends();
     assert_eq!((code, &*out), (3, ""));
-    assert!(
-        err.starts_with("mqtt-sn: no gateway answered SEARCHGW."),
-        "{err}"
+    let expected = format!(
+        "mqtt-sn: no answer from 127.0.0.1:{port}/udp to SEARCHGW in 0.2 s. \
+         Is a gateway there, and is this its port?"
     );
+    assert_eq!(err, expected);
 }
 
 #[test]
