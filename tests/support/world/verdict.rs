@@ -85,11 +85,10 @@ impl World {
         if let Some(message) = id.and_then(|id| self.ledger.message_mut(id)) {
             message.copies += 1;
             // Somebody else replays it, or guessed what it would be.
-            let forged = match message.origin.as_deref() {
-                Some(origin) => origin != client,
-                None => message.topic != topic,
+            message.forged |= match message.origin.as_deref() {
+                Some(origin) if message.qos != QoS::MinusOne => origin != client,
+                Some(_) | None => !self.attackers.is_empty() && message.topic != topic,
             };
-            message.forged |= forged && message.qos != QoS::MinusOne;
         }
         if *client == *self.settings.name {
             return self.check_anonymous(id, topic);
