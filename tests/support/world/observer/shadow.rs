@@ -111,10 +111,7 @@ impl Shadow {
         } else if !resumed && !repeated {
             self.told.clear();
             self.offered.clear();
-            // An acknowledgement to the broker may still be on its way.
-            for until in self.hopeless.values_mut() {
-                *until = (*until).min(now + Duration::from_secs(60));
-            }
+            self.end_hopeless(now + Duration::from_secs(60));
         }
         self.clean = clean;
         if !repeated {
@@ -130,6 +127,13 @@ impl Shadow {
         self.prompt();
         if let Some(exchange) = &mut self.exchange {
             exchange.suspend();
+        }
+    }
+
+    /// Names may be tried anew, but an acknowledgement to the broker may still be on its way.
+    fn end_hopeless(&mut self, at: Duration) {
+        for until in self.hopeless.values_mut() {
+            *until = (*until).min(at);
         }
     }
 
@@ -153,8 +157,12 @@ impl Shadow {
         let clean = self.clean;
         let kept = kept.then(|| (std::mem::take(&mut self.names), self.left_at));
         let uplink = std::mem::take(&mut self.uplink);
+        // Half of it may have been done: PUBCOMP follows when the broker is back.
+        self.end_hopeless(now + Duration::from_secs(600));
+        let hopeless = std::mem::take(&mut self.hopeless);
         *self = Self::new(&self.client);
         self.uplink = uplink;
+        self.hopeless = hopeless;
         self.over = true;
         self.inherited = true;
         if let Some((names, left_at)) = kept {
