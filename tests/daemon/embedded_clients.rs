@@ -330,6 +330,50 @@ fn a_subscription_of_a_kept_session_ends() {
     assert_eq!(faithful.message().payload, "retained");
 }
 
+/// rumqttd keeps what was published for every filter there ever was, and counts octets only: small
+/// messages took hundreds of MB before it forgot any.
+#[test]
+fn what_the_broker_keeps_of_small_messages_is_bounded() {
+    let grown = grown_by(150, &[]);
+    assert!(grown < 20_000, "{grown} kB");
+}
+
+/// A message that is kept does not keep what else was read with it.
+#[test]
+fn a_small_message_between_long_ones_is_kept_alone() {
+    let grown = grown_by(15, &[0; 3000]);
+    assert!(grown < 20_000, "{grown} kB");
+}
+
+/// Publishes so many times a thousand small messages where once somebody subscribed, each with another
+/// one behind it where nobody did unless that is empty; returns what it cost the gateway, in KiB.
+fn grown_by(rounds: usize, elsewhere: &[u8]) -> u64 {
+    const MESSAGES: u16 = 1000;
+    let (gateway, port) = start();
+    let mut subscriber = Plain::connect(port, "subscriber", "lost");
+    assert_eq!(subscriber.subscribe("sensors/+"), 1);
+    subscriber.disconnect();
+    let mut octets = BytesMut::new();
+    for pkid in 1..=MESSAGES {
+        let topic = format!("sensors/{}", pkid % 100);
+        let mut publish = Publish::new(topic, AtLeastOnce, "21.5 degrees");
+        publish.pkid = pkid;
+        publish.write(&mut octets).expect("short enough");
+        if !elsewhere.is_empty() {
+            let publish = Publish::new("elsewhere", AtMostOnce, elsewhere);
+            publish.write(&mut octets).expect("short enough");
+        }
+    }
+    let mut publisher = Plain::connect(port, "publisher", "lost");
+    let mut answers = vec![0; 4 * usize::from(MESSAGES)];
+    let before = gateway.process.resident();
+    for _ in 0..rounds {
+        publisher.0.write_all(&octets).expect("sent");
+        publisher.0.read_exact(&mut answers).expect("PUBACK");
+    }
+    gateway.process.resident().saturating_sub(before)
+}
+
 /// A node that reboots connects anew; at the broker its connection ends by DISCONNECT.
 #[test]
 fn a_node_that_reboots_leaves_no_will() {

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Connection, End, Filters};
+use super::connection::{Connection, End, Filters, compact};
 
 /// How long a client may take to send CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,7 +145,8 @@ impl Clients {
         let Some((mut tx, _rx, _)) = (self.0.attach)(WILLS, true) else {
             return;
         };
-        let publish = Publish::new(will.topic, will.message, will.retain);
+        let mut publish = Publish::new(will.topic, will.message, will.retain);
+        compact(&mut publish);
         let _ = tx.send(Packet::Publish(publish, None)).await;
         let _ = tx.send(goodbye()).await;
     }

@@ -6,13 +6,13 @@ use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rumqttd::Notification;
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::{
-    ConnAck, Connect, ConnectReturnCode, Error, Filter, Packet, Protocol, QoS, RetainForwardRule,
-    SubAck, Subscribe, SubscribeReasonCode, UnsubAck, Unsubscribe,
+    ConnAck, Connect, ConnectReturnCode, Error, Filter, Packet, Protocol, Publish, QoS,
+    RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode, UnsubAck, Unsubscribe,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -119,7 +119,7 @@ impl Connection {
         let mut next = Some(first);
         let mut last = None;
         let end = loop {
-            let packet = match next {
+            let mut packet = match next {
                 None => break None,
                 Some(Ok(Packet::Disconnect(..))) => break Some(End::Goodbye),
                 Some(Ok(Packet::Connect(..)) | Err(_)) => break Some(End::Lost),
@@ -139,7 +139,9 @@ impl Connection {
                 buffer.extend(last.replace(unsubscription(UNASKED, Vec::new())));
                 buffer.extend(unsubscriptions(filters, unsubscribe));
             } else {
-                if let Packet::Subscribe(subscribe, _) = &packet {
+                if let Packet::Publish(publish, _) = &mut packet {
+                    compact(publish);
+                } else if let Packet::Subscribe(subscribe, _) = &packet {
                     filters.extend(subscribe.filters.iter().map(|filter| filter.path.clone()));
                 }
                 if let Some(earlier) = last.replace(packet) {
@@ -273,6 +275,16 @@ fn unsubscriptions(filters: &Filters, unsubscribe: Unsubscribe) -> impl Iterator
         unsubscription(unsubscribe.pkid, last),
     ]
     .into_iter()
+}
+
+/// Copies topic and payload out of the read buffer, which the router would keep along with them.
+pub(super) fn compact(publish: &mut Publish) {
+    let topic_length = publish.topic.len();
+    let mut octets = Vec::with_capacity(topic_length + publish.payload.len());
+    octets.extend_from_slice(&publish.topic);
+    octets.extend_from_slice(&publish.payload);
+    publish.topic = Bytes::from(octets);
+    publish.payload = publish.topic.split_off(topic_length);
 }
 
 fn unsubscription(pkid: u16, filters: Vec<String>) -> Packet {

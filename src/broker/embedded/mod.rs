@@ -4,8 +4,9 @@
 //! rumqttd's; its connections, their keep-alive and their Wills are served here (`client`).
 //! It keeps retained messages and sessions in memory only. A real broker is the better choice for
 //! production: rumqttd delivers at the quality of service of the subscription, not the lower one of
-//! message and subscription, forgets the oldest messages when a slow client falls [`SEGMENT_SIZE`]
-//! times [`SEGMENTS`] octets behind, and has no shared subscriptions for sessions that are kept.
+//! message and subscription, keeps the latest [`SEGMENT_SIZE`] times [`SEGMENTS`] octets for each filter
+//! there ever was a subscription to, whether anybody wants them or not, so that a client further behind
+//! misses the oldest, and has no shared subscriptions for sessions that are kept.
 
 mod client;
 mod connection;
@@ -23,7 +24,11 @@ use client::Clients;
 /// Most clients at once: every session the gateway allows, and some others.
 const CONNECTIONS_MAX: usize = 25_000;
 /// Octets of the messages of one topic filter kept in one piece, and the number of pieces.
-const SEGMENT_SIZE: usize = 1024 * 1024;
+///
+/// A message costs some 280 octets beside its topic and payload, and 4, which are counted; a piece has
+/// room for 1024 from the beginning, and ends with the message that fills it. So these are the latest
+/// 5,000 messages of 40 octets, at some 2 MB, more if they are shorter, and eight of the longest.
+const SEGMENT_SIZE: usize = 32 * 1024;
 const SEGMENTS: usize = 8;
 
 /// The embedded broker cannot start.
