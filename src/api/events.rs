@@ -134,6 +134,11 @@ impl Filter {
                 Some(index.ok_or_else(|| Problem::no_such_link(name, settings))?)
             }
         };
+        if let Some(kind) = &self.kind
+            && !Happening::kinds().any(|known| known.eq_ignore_ascii_case(kind))
+        {
+            return Err(Problem::no_such_type(kind));
+        }
         Ok(Scope {
             interest: match self.packets {
                 Some(0) => Interest::States,

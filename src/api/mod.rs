@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+pub use nodes::sort_keys;
 pub use server::Server;
 pub(crate) use shown::describe;
 

@@ -28,8 +28,7 @@ pub(super) struct ListAsked {
     q: String,
     state: Option<String>,
     link: Option<String>,
-    #[serde(default)]
-    sort: Sort,
+    sort: Option<String>,
     #[serde(default)]
     order: Order,
 }
@@ -38,10 +37,8 @@ const fn default_limit() -> usize {
     100
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug)]
 enum Sort {
-    #[default]
     ClientId,
     State,
     Since,
@@ -53,6 +50,25 @@ enum Sort {
     Retries,
     Rejections,
     Signal,
+}
+
+const SORTS: [(&str, Sort); 11] = [
+    ("client_id", Sort::ClientId),
+    ("state", Sort::State),
+    ("since", Sort::Since),
+    ("last_heard", Sort::LastHeard),
+    ("due", Sort::Due),
+    ("queued", Sort::Queued),
+    ("received", Sort::Received),
+    ("sent", Sort::Sent),
+    ("retries", Sort::Retries),
+    ("rejections", Sort::Rejections),
+    ("signal", Sort::Signal),
+];
+
+/// Returns what a list of nodes can be ordered by.
+pub fn sort_keys() -> impl Iterator<Item = &'static str> {
+    SORTS.into_iter().map(|(name, _)| name)
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -79,6 +95,16 @@ pub(super) async fn list(
             Some(status.ok_or_else(|| Problem::bad_request(format!("state: one of {names}")))?)
         }
     };
+    let sort = match &asked.sort {
+        None => Sort::ClientId,
+        Some(key) => {
+            let known = SORTS.into_iter().find(|(name, _)| name == key);
+            let names = || sort_keys().collect::<Vec<_>>().join(", ");
+            let known =
+                known.ok_or_else(|| Problem::bad_request(format!("sort: one of {}", names())))?;
+            known.1
+        }
+    };
     let (total, mut nodes, now) = state
         .ask(move |owner| {
             let gateway = &*owner.gateway;
@@ -92,7 +118,7 @@ pub(super) async fn list(
     // From here on it costs this thread, not the gateway.
     nodes.retain(|node| asked.wants(node, settings));
     let matched = nodes.len();
-    asked.sort(&mut nodes);
+    asked.sort(sort, &mut nodes);
     let clock = Clock::now();
     let shown = nodes.iter().skip(asked.offset);
     Ok(Json(model::Nodes {
@@ -117,10 +143,10 @@ impl ListAsked {
     }
 
     /// Keeps what is on this page and those before, in order.
-    fn sort(&self, nodes: &mut Vec<NodeSummary>) {
+    fn sort(&self, by: Sort, nodes: &mut Vec<NodeSummary>) {
         let compare = |a: &NodeSummary, b: &NodeSummary| {
             let by_id = || a.client_id.cmp(&b.client_id);
-            let ordering = match self.sort {
+            let ordering = match by {
                 Sort::ClientId => by_id(),
                 Sort::State => a.status.cmp(&b.status),
                 Sort::Since => a.since.cmp(&b.since),

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::events::Hub;
 use super::{Surroundings, access, capture, events, explain, metrics, model, nodes, page};
 use crate::clock::Clock;
+use crate::config::nearest;
 use crate::daemon::{Ended, Owner, ask};
-use crate::gateway::Settings;
+use crate::gateway::{Happening, Settings};
 use crate::session::Status;
 
 /// Largest body of a request, in octets.
@@ -110,6 +111,14 @@ impl Problem {
         let names: Vec<_> = settings.links.iter().map(|link| &*link.name).collect();
         let error = format!("no link {name:?}; there are: {}", names.join(", "));
         Self::bad_request(error)
+    }
+
+    pub(super) fn no_such_type(name: &str) -> Self {
+        let rest = match nearest(name, Happening::kinds()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => Happening::kinds().collect::<Vec<_>>().join(", "),
+        };
+        Self::bad_request(format!("no packet type or state {name:?}: {rest}"))
     }
 
     pub(super) fn no_such_direction() -> Self {

@@ -1,9 +1,9 @@
 //! Where the broker is: its name becomes addresses, on another thread, and stays known for a while.
 
 use std::future::pending;
-use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, warn};
@@ -23,6 +23,16 @@ pub(super) struct Resolver {
     stale_at: Option<Instant>,
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
     failing: bool,
+}
+
+impl fmt::Display for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 impl Resolver {

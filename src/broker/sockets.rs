@@ -392,7 +392,11 @@ impl Sockets {
     /// Ends an attempt to connect.
     fn give_up(&mut self, id: ConnId, why: &dyn std::fmt::Display) {
         if self.reachable != Reachable::No {
-            warn!(error = %why, "broker not reachable");
+            warn!(
+                broker = %self.resolver,
+                error = %why,
+                "broker not reachable; it is tried again and again. Is it running there? broker.url says where it is"
+            );
             self.reachable = Reachable::No;
         }
         self.close(id, CloseReason::Unreachable);

@@ -7,7 +7,10 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use mqtt_sn_gateway::api::sort_keys;
+use mqtt_sn_gateway::session::Status;
 use serde_json::{Value, json};
 
 use client::{Client, Failure, encoded};
@@ -25,11 +28,11 @@ pub(crate) enum ViewCommand {
     Nodes {
         /// Only those whose client id or address contains this
         filter: Option<String>,
-        /// Only those in this state: active, asleep, awake, connecting, lost, disconnected
-        #[arg(long)]
+        /// Only those in this state
+        #[arg(long, value_parser = PossibleValuesParser::new(Status::ALL.map(Status::name)))]
         state: Option<String>,
-        /// Order by: client_id, state, since, last_heard, due, queued, received, sent, retries
-        #[arg(long, default_value = "client_id")]
+        /// Order by this
+        #[arg(long, default_value = "client_id", value_parser = PossibleValuesParser::new(sort_keys()))]
         sort: String,
         /// Nodes shown at most
         #[arg(long, default_value_t = 1000)]
@@ -251,7 +254,10 @@ fn nodes(answer: &Value) -> String {
         ]);
     }
     let (shown, matched) = (list(&answer["nodes"]).len(), text(&answer["matched"]));
-    format!("{table}{shown} of {matched} nodes\n")
+    format!(
+        "{table}{shown} of {matched} {}\n",
+        if matched == "1" { "node" } else { "nodes" }
+    )
 }
 
 /// Writes one member a line, times as seen from now.
@@ -282,8 +288,11 @@ fn member(name: &str, value: &Value, now: &Value) -> String {
         ("due" | "until", at) if at.is_number() => until(now, at),
         (_, Value::Object(members)) => {
             let known = members.iter().filter(|(_, value)| !value.is_null());
-            let members = known
-                .map(|(name, value)| format!("{} {}", printable(name), member(name, value, now)));
+            let members = known.map(|(name, value)| match &**name {
+                // A time says by itself what it is.
+                "at" => member(name, value, now),
+                _ => format!("{} {}", printable(name), member(name, value, now)),
+            });
             members.collect::<Vec<_>>().join(", ")
         }
         (_, value) => text(value),
@@ -302,12 +311,19 @@ fn explanation(answer: &Value) -> String {
             Some("notice") => "note ",
             _ => "STUCK",
         };
+        // The verdict is the text of a step, and stands above.
+        let is_said = step["text"] == answer["verdict"] && step["advice"].is_string();
+        let shown = if is_said {
+            &step["advice"]
+        } else {
+            &step["text"]
+        };
         said.push_str(&format!(
             "{mark} {:13}{}\n",
             text(&step["step"]),
-            wrapped(&text(&step["text"]), 19)
+            wrapped(&text(shown), 19)
         ));
-        if step["advice"].is_string() {
+        if !is_said && step["advice"].is_string() {
             said.push_str(&format!(
                 "{:19}{}\n",
                 "",

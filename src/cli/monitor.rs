@@ -20,7 +20,7 @@ pub(crate) struct MonitorOptions {
     /// Only this link
     #[arg(short, long, value_name = "NAME")]
     link: Option<String>,
-    /// Only this packet type, such as PUBLISH
+    /// Only this packet type, such as PUBLISH, or changes to this state, such as lost
     #[arg(short, long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// Show the octets, too
@@ -42,6 +42,11 @@ pub(super) fn run(client: &Client, options: &MonitorOptions, json: bool) -> Resu
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", encoded(value)));
         }
+    }
+    if let Some(id) = &options.node
+        && let Err(Failure::Refused(_)) = client.get(&format!("/api/nodes/{}", encoded(id)))
+    {
+        eprintln!("no node {id:?} is known yet; waiting for it until Ctrl-C");
     }
     let failed = |error: io::Error| Failure::Here(format!("the connection ended: {error}"));
     if let Some(path) = &options.pcap {

@@ -23,6 +23,7 @@ mod yaml;
 
 pub use load::{LoadError, SEARCHED, load, locate};
 pub use problem::ConfigError;
+pub(crate) use problem::nearest;
 pub use read::parse;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

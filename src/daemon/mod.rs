@@ -209,10 +209,13 @@ impl Daemon {
     /// Logs what listens where, what the broker is, and what to type next.
     pub fn announce(&self) {
         let settings = &self.config.settings;
+        let (program, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        let name = match &*settings.name {
+            name if name == program => String::new(),
+            name => format!(" as {name}"),
+        };
         info!(
-            "{} {} started, gateway id {}",
-            settings.name,
-            env!("CARGO_PKG_VERSION"),
+            "{program} {version} started{name}, gateway id {}",
             settings.gateway_id
         );
         for (settings, link) in settings.links.iter().zip(&self.links) {

@@ -165,10 +165,11 @@ impl Core {
         };
         let link = self.link(peer.link).map_or("", |link| &link.name);
         let words = reason.words();
-        let advice = reason.advice(client_id).unwrap_or_default();
+        let advice = reason.advice(client_id);
+        let advice = advice.map_or_else(String::new, |advice| format!(" {advice}"));
         tracing::warn!(
             node = client_id,
-            "CONNECT of {client_id:?} from {peer} on link {link} refused: {words}. {advice}{rest}"
+            "CONNECT of {client_id:?} from {peer} on link {link} refused: {words}.{advice}{rest}"
         );
     }
 

@@ -76,7 +76,9 @@ pub enum Trouble {
     NotKept,
     /// REGISTER of something that is no topic name, or of one too many.
     Register(Name),
-    /// SUBSCRIBE the gateway refused.
+    /// SUBSCRIBE to something that is no topic filter, or of QoS -1; a [`Filter`](crate::wire::Filter) in words.
+    InvalidFilter(Name),
+    /// SUBSCRIBE the gateway refused; a [`Filter`](crate::wire::Filter) in words.
     Subscribe(Name, ReturnCode),
     /// SUBSCRIBE the broker refused.
     SubscribeRefused(Name),
@@ -224,6 +226,13 @@ impl Trouble {
                 }
                 .into(),
             ),
+            Self::InvalidFilter(_) => Some("A + stands for a whole level, a # at the end only.".into()),
+            Self::Subscribe(_, ReturnCode::InvalidTopicId) => {
+                Some("Add the id to gateway.yaml, topics.predefined.".into())
+            }
+            Self::Subscribe(_, ReturnCode::NotSupported) => Some(
+                "Raise limits.subscriptions_per_client or limits.topics_per_client.".into(),
+            ),
             Self::StoreFull => Some("Start the broker, or raise store.max.".into()),
             Self::NotKept => {
                 Some("Raise store.max, or look in the log for what its disk says.".into())
@@ -268,7 +277,11 @@ impl fmt::Display for Trouble {
                 f,
                 "REGISTER of {name:?}, not a topic name or one too many; answered 0x03"
             ),
-            Self::Subscribe(Name(name), code) => write!(f, "SUBSCRIBE to {name:?} {code}"),
+            Self::InvalidFilter(Name(name)) => write!(
+                f,
+                "SUBSCRIBE to {name}, not a topic filter or of QoS -1; answered 0x03"
+            ),
+            Self::Subscribe(Name(name), code) => write!(f, "SUBSCRIBE to {name} {code}"),
             Self::SubscribeRefused(Name(name)) => {
                 write!(f, "SUBSCRIBE to {name:?} refused by the broker")
             }

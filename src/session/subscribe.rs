@@ -100,7 +100,12 @@ impl Session {
         match resolved {
             Err(code) => {
                 cx.stats.rejections += 1;
-                cx.note(Trouble::Subscribe(filter.to_string().as_str().into(), code));
+                let filter = filter.to_string().as_str().into();
+                cx.note(if code == ReturnCode::NotSupported {
+                    Trouble::InvalidFilter(filter)
+                } else {
+                    Trouble::Subscribe(filter, code)
+                });
                 send_suback(QoS::AtMostOnce, TopicId::NONE, msg_id, code, cx);
             }
             Ok((filter, by)) => {
@@ -299,7 +304,8 @@ impl Session {
                 return;
             }
             cx.stats.rejections += 1;
-            cx.note(Trouble::Subscribe((&*key.filter).into(), code));
+            let filter = Filter::Name(&key.filter).to_string();
+            cx.note(Trouble::Subscribe(filter.as_str().into(), code));
             send_suback(QoS::AtMostOnce, TopicId::NONE, key.msg_id, code, cx);
             return;
         }

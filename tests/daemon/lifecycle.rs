@@ -106,6 +106,34 @@ fn a_taken_udp_port_is_named() {
 }
 
 #[test]
+fn an_address_of_another_machine_is_named_with_advice() {
+    let mut process = Gateway::spawn(
+        "broker: {url: 'mqtt://127.0.0.1:1'}\nlinks: [{type: udp, listen: ['192.0.2.1:10000']}]\n",
+    );
+    let (status, said) = process.wait();
+    assert_eq!(status.code(), Some(1));
+    let expected = "it is no address of this machine: choose one that `ip address` shows";
+    assert!(said.iter().any(|line| line.contains(expected)), "{said:?}");
+}
+
+#[test]
+fn a_gateway_says_its_name_and_which_broker_it_does_not_reach() {
+    let process = Gateway::spawn(
+        "gateway: {name: attic}\nbroker: {url: 'mqtt://127.0.0.1:1'}\n\
+         links: [{type: udp, listen: ['127.0.0.1:0']}]\n",
+    );
+    let first = process.line(" started ").unwrap();
+    assert!(first.contains("mqtt-sn-gateway 0."), "{first}");
+    assert!(
+        first.ends_with(" started as attic, gateway id 1"),
+        "{first}"
+    );
+    let line = process.line("broker not reachable").unwrap();
+    assert!(line.contains("broker=127.0.0.1:1 "), "{line}");
+    assert!(line.contains("broker.url says where it is"), "{line}");
+}
+
+#[test]
 fn a_hang_up_brings_new_predefined_topics() {
     let mosquitto = Mosquitto::start();
     let directory = tempfile::tempdir().unwrap();

@@ -48,8 +48,18 @@ fn no_packet_makes_a_line_above_trace() {
         }
     }
     let lines = said("trace");
-    let packets = lines.iter().filter(|line| line.contains("TRACE"));
-    assert!(packets.count() >= 3 * MESSAGES, "{lines:#?}");
+    for (way, packets) in [
+        ("received", ["PUBLISH", "PINGREQ"]),
+        ("sent", ["PUBACK", "PINGRESP"]),
+    ] {
+        for packet in packets {
+            let is_told = |line: &&String| {
+                line.contains("TRACE") && line.contains(way) && line.contains(packet)
+            };
+            let count = lines.iter().filter(is_told).count();
+            assert!(count >= MESSAGES, "{way} {packet}: {count} in {lines:#?}");
+        }
+    }
 }
 
 /// Counts the lines that say this.
@@ -88,13 +98,35 @@ fn what_goes_wrong_with_a_node_is_told_once_with_what_helps() {
         );
         stranger.send_connect("sensor-9", true);
         stranger.hear();
+        node.send(Packet::Subscribe {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            msg_id: MsgId(9),
+            filter: Filter::Name("a/#/b"),
+        });
+        node.send(Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: Topic::Short(*b"ab"),
+            msg_id: MsgId(0),
+            data: b"x",
+        }));
     }
     // Messages come in order: behind this one all others were dropped.
     client.publish("cfg/node1", rumqttc::QoS::AtLeastOnce, false, "fits");
-    while node.take().data != b"fits" {}
+    loop {
+        let heard = node.hear();
+        if matches!(heard.packet(), Packet::Publish(publish) if publish.data == b"fits") {
+            break;
+        }
+    }
     gateway.process.signal("TERM");
     let (_, lines) = gateway.process.wait();
+    assert_eq!(told(&lines, ".  "), 0, "{lines:#?}");
     for what in [
+        "node1: SUBSCRIBE to \"a/#/b\", not a topic filter or of QoS -1; answered 0x03. A + stands ",
+        "node1: PUBLISH of QoS 1 or 2 with message id 0; answered 0x03. node=",
         "node1: PUBLISH with pre-defined topic id 7, not defined; answered 0x02 (invalid topic id). \
          Add to gateway.yaml, topics.predefined: {\"node1\": {7: your/topic}}.",
         "node1: message of the broker on \"cfg/node1\" dropped: 312 bytes, link carries 255. \

@@ -129,7 +129,7 @@ class Overview {
   async tick(gateway) {
     const links = await get("/api/links");
     fill(this.summary, el("h2", {}, "Gateway"),
-      el("p", { class: "big" }, `${gateway.nodes_total.toLocaleString()} nodes`), list({
+      el("p", { class: "big" }, `${gateway.nodes_total.toLocaleString()} ${gateway.nodes_total === 1 ? "node" : "nodes"}`), list({
         ...Object.fromEntries(Object.entries(gateway.nodes).filter(([, count]) => count)),
         "running since": new Date(gateway.started * 1000).toLocaleString(),
         "messages up": gateway.traffic.uplink.reduce((a, b) => a + b).toLocaleString(),

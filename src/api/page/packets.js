@@ -25,9 +25,16 @@ export class PacketLog {
     // What happens while it is paused is not heard: it would cost the gateway, too.
     if (this.paused) return;
     this.source = new EventSource(`/api/events?${new URLSearchParams({ ...this.query, rate: RATE })}`);
+    this.source.addEventListener("error", ({ target }) => this.fail(target));
     for (const name of ["packet", "broker", "state", "trouble", "refused", "forgotten", "uplink", "missed"]) {
       this.source.addEventListener(name, (message) => this.add(JSON.parse(message.data)));
     }
+  }
+
+  // The gateway says why it refuses, but not to an EventSource.
+  fail(source) {
+    if (source.readyState !== EventSource.CLOSED) return;
+    this.add({ at: Date.now() / 1000, event: "refused", text: "the gateway sends nothing: is there such a type? PUBLISH is one" });
   }
 
   close() {

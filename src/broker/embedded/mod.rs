@@ -46,7 +46,10 @@ pub enum EmbeddedError {
         listen: SocketAddr,
     },
     /// Anything else.
-    #[error("broker: the embedded broker cannot listen on {listen}: {source}")]
+    #[error(
+        "broker: the embedded broker cannot listen on {listen}: {source}; give it another address with \
+         broker.listen"
+    )]
     Io {
         /// Its address.
         listen: SocketAddr,

@@ -387,8 +387,9 @@ impl Node {
             let is_told = troubles[..index].contains(trouble);
             // That is told as a refused CONNECT.
             if !is_told && !matches!(trouble, Trouble::Broker(_)) {
-                let advice = trouble.advice(client_id).unwrap_or_default();
-                tracing::warn!(node = client_id, "{client_id}: {trouble}. {advice}");
+                let advice = trouble.advice(client_id);
+                let advice = advice.map_or_else(String::new, |advice| format!(" {advice}"));
+                tracing::warn!(node = client_id, "{client_id}: {trouble}.{advice}");
             }
         }
     }

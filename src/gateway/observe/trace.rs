@@ -12,7 +12,7 @@ use crate::moment::Moment;
 use crate::session::{Direction, Status, Trouble};
 use crate::stats::Drop;
 use crate::upstream::{Event, Request};
-use crate::wire::MessageType;
+use crate::wire::{self, MessageType};
 
 /// How much is traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +95,13 @@ impl Happening {
             | Self::Erased
             | Self::Broker(_) => Interest::States,
         }
+    }
+
+    /// Returns everything [`kind`](Self::kind) can be.
+    pub fn kinds() -> impl Iterator<Item = &'static str> {
+        let packets = MessageType::all().map(MessageType::name);
+        let states = Status::ALL.into_iter().map(Status::name);
+        packets.chain(states).chain(["up", "down"])
     }
 
     /// Returns the type of a packet, or the name of the state a change leads to.
@@ -190,6 +197,14 @@ impl Core {
             counters.octets_out += bytes.len() as u64;
             if let Some(kind) = MessageType::peek(bytes) {
                 counters.sent[kind.index()] += 1;
+            }
+        }
+        if tracing::enabled!(tracing::Level::TRACE)
+            && let Ok(message) = wire::decode(bytes)
+        {
+            match peer {
+                Some(peer) => tracing::trace!(%peer, %message, "sent"),
+                None => tracing::trace!(%message, "sent to everybody"),
             }
         }
         if self.traces(Interest::Packets)

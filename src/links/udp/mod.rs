@@ -102,7 +102,16 @@ fn explain(error: &io::Error) -> String {
         let advice = "stop that one, or choose another port under links: listen";
         return format!("the port is taken, perhaps by another gateway; {advice}");
     }
-    error.to_string()
+    let advice = if error.kind() == ErrorKind::PermissionDenied {
+        "; ports below 1024 are not for everybody: choose another under links: listen, or grant \
+         CAP_NET_BIND_SERVICE"
+    } else if error.kind() == ErrorKind::AddrNotAvailable {
+        "; it is no address of this machine: choose one that `ip address` shows, or write the port \
+         alone under links: listen"
+    } else {
+        ""
+    };
+    format!("{error}{advice}")
 }
 
 /// A bound UDP link.

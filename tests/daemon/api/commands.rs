@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use mqtt_sn_gateway::wire::Packet;
+use mqtt_sn_gateway::api::sort_keys;
+use mqtt_sn_gateway::wire::{MsgId, Packet, Publish, QoS, Topic, TopicId};
 
 use super::start;
 use crate::http::Http;
@@ -37,7 +38,7 @@ fn tables_json_and_explanations() {
     let nodes = run(&http, &["nodes"]);
     assert!(nodes.starts_with("ID "), "{nodes}");
     assert!(
-        nodes.contains("<b>n\u{f6}de</b>/1") && nodes.contains("1 of 1 nodes"),
+        nodes.contains("<b>n\u{f6}de</b>/1") && nodes.contains("1 of 1 node\n"),
         "{nodes}"
     );
     let links: serde_json::Value = serde_json::from_str(&run(&http, &["links", "--json"])).unwrap();
@@ -47,7 +48,22 @@ fn tables_json_and_explanations() {
     assert!(run(&http, &["node", id]).contains("keep_alive            60"));
     let said = run(&http, &["explain", id]);
     assert!(said.contains("messages come through"), "{said}");
-    assert!(run(&http, &["explain", "nobody"]).contains("STUCK session"));
+    let said = run(&http, &["explain", "nobody"]);
+    assert!(said.contains("STUCK session      Is the node on"), "{said}");
+    assert_eq!(said.matches("has never been heard").count(), 1, "{said}");
+    node.send(Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: Topic::Predefined(TopicId(7)),
+        msg_id: MsgId(1),
+        data: b"x",
+    }));
+    let heard = node.hear();
+    assert!(matches!(heard.packet(), Packet::PubAck { .. }));
+    let said = run(&http, &["node", id]);
+    assert!(said.contains(" s ago, text PUBLISH"), "{said}");
+    assert!(!said.contains(" at "), "{said}");
     run(&http, &["permit", "120"]);
     run(&http, &["reload"]);
     run(&http, &["kick", id]);
@@ -75,6 +91,42 @@ fn monitor_prints_a_line_a_packet() {
     assert!(line.ends_with(end), "{line}");
     let _ = child.kill();
     let _ = child.wait();
+}
+
+#[test]
+fn a_monitor_that_can_show_nothing_says_so() {
+    let mosquitto = Mosquitto::start();
+    let (_gateway, http) = start(&mosquitto, "");
+    let output = command(&http, &["monitor", "--type", "PUBLSH"]).output();
+    let output = output.expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("did you mean PUBLISH?"), "{said}");
+    let mut child = command(&http, &["monitor", "--node", "nobody"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
+    lines.read_line(&mut said).expect("a line");
+    assert!(said.contains("no node \"nobody\" is known yet"), "{said}");
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+#[test]
+fn what_nodes_can_be_ordered_by_is_listed() {
+    let mosquitto = Mosquitto::start();
+    let (_gateway, http) = start(&mosquitto, "");
+    let output = command(&http, &["nodes", "--sort", "odd"]).output();
+    let output = output.expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let keys = "[possible values: client_id, state, since, last_heard, ";
+    assert!(said.contains(keys), "{said}");
+    for key in sort_keys() {
+        run(&http, &["nodes", "--sort", key]);
+    }
 }
 
 #[test]

@@ -129,6 +129,12 @@ fn what_cannot_be_filtered_by_is_refused_with_what_can() {
         ("link=radio", "no link \\\"radio\\\"; there are: udp"),
         ("direction=left", "direction: one of in, out"),
         ("rate=-1", "rate"),
+        (
+            "type=PUBLSH",
+            "no packet type or state \\\"PUBLSH\\\": did you mean PUBLISH?",
+        ),
+        ("type=actve", "did you mean active?"),
+        ("type=7", "ADVERTISE, SEARCHGW"),
     ] {
         for path in ["/api/events", "/api/capture.pcap"] {
             let (status, text) = http.text(&format!("{path}?{query}"));

@@ -72,6 +72,8 @@ fn a_page_of_nodes_is_filtered_and_sorted() {
     ] {
         assert_eq!(http.text(&format!("/api/nodes?{query}")).0, 400, "{query}");
     }
+    let (_, text) = http.text("/api/nodes?sort=odd");
+    assert!(text.contains("sort: one of client_id, state"), "{text}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ struct FlowArgs {
     /// Send this many a second, all nodes together, instead of as fast as the window allows
     #[arg(long, value_name = "MESSAGES")]
     rate: Option<f64>,
-    /// Each node sends one in so many milliseconds: short for --rate
+    /// One message a node in so many milliseconds, whoever sends it: short for --rate
     #[arg(short = 'I', long, value_name = "MS", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
     interval: Option<u32>,
     /// Stop after this many messages instead of --duration

@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args};
 use mqtt_sn_gateway::wire::{QoS, TopicId};
 
 use super::input::{Line, Lines};
-use super::station::{Station, Step, interrupted};
+use super::station::{Station, Step, UNDEFINED, interrupted};
 use crate::clock;
 use crate::failure::Failure;
 use crate::options::{
@@ -245,9 +245,13 @@ impl Publisher<'_> {
         match self.station.session().counters().refused_unconfirmed {
             0 => Ok(()),
             refused => Err(Failure::Rejected(format!(
-                "gateway {} refused {refused} of the messages: it does not know topic {}",
+                "gateway {} refused {refused} of the messages: it does not know topic {}{}",
                 self.station.gateway(),
-                self.topic
+                self.topic,
+                match self.topic {
+                    TopicRef::Predefined(_) => UNDEFINED,
+                    TopicRef::Name(_) | TopicRef::Short(_) => "",
+                }
             ))),
         }
     }

@@ -14,6 +14,10 @@ use crate::session::{Asked, Config, Event, MAX_DATAGRAM, Session, State};
 /// How long a goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// What helps where the gateway does not know a topic id.
+pub(crate) const UNDEFINED: &str =
+    ": a pre-defined id must be listed under topics.predefined in gateway.yaml";
+
 /// A single node and its loop.
 pub(crate) struct Station {
     fleet: Fleet,
@@ -245,9 +249,7 @@ pub(crate) fn rejected(gateway: SocketAddr, asked: &Asked, code: ReturnCode) -> 
         (_, ReturnCode::Congestion) => {
             ": the gateway is full or cannot reach its broker; try again later"
         }
-        (Asked::Publish(_) | Asked::Subscribe(_), ReturnCode::InvalidTopicId) => {
-            ": a pre-defined id must be listed under topics.predefined in gateway.yaml"
-        }
+        (Asked::Publish(_) | Asked::Subscribe(_), ReturnCode::InvalidTopicId) => UNDEFINED,
         (Asked::Connect, ReturnCode::NotSupported) => {
             ": the client id is not allowed, or the broker refused it"
         }

@@ -45,7 +45,7 @@ pub(crate) struct GatewayAddress {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Group {
     pub(crate) name: String,
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "count")]
     pub(crate) count: usize,
     /// Client ids; `%i` is the number within the group. Default: the group's name and number.
     pub(crate) id: Option<String>,
@@ -68,10 +68,27 @@ fn one() -> usize {
     1
 }
 
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let what = "a number of nodes such as 20";
+    let text = deserializer.deserialize_any(ScalarText(what))?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("{text:?} is not {what}")))
+}
+
+fn keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let what = "a whole number of seconds up to 65535, without a unit, such as 60";
+    let text = deserializer.deserialize_any(ScalarText(what))?;
+    let seconds = text.parse();
+    seconds
+        .map(Some)
+        .map_err(|_| D::Error::custom(format!("{text:?} is not {what}")))
+}
+
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connect {
     pub(crate) clean: Option<bool>,
+    #[serde(default, deserialize_with = "keep_alive")]
     pub(crate) keepalive: Option<u16>,
     pub(crate) will: Option<WillEntry>,
     pub(crate) t_retry: Option<Span>,
@@ -186,9 +203,9 @@ pub(crate) struct Wanted(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Wanted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(ScalarText("a figure such as 0, \">= 99.5%\" or 2s"))
-            .map(Self)
+        let what =
+            "a figure such as 0, \">= 99.5%\" or 2s (topics of Wills are expected by will: [...])";
+        deserializer.deserialize_any(ScalarText(what)).map(Self)
     }
 }
 
@@ -367,6 +384,18 @@ expect: {broker: "mqtt://localhost:1883", delivered: ">= 99.5%", duplicates_qos2
             ),
             ("groups:\n  - name: a\n    steps: [jump]\n", "jump"),
             ("impair: {loss: 120%}\ngroups: []\n", "0 to 100"),
+            (
+                "groups:\n  - name: a\n    connect: {keepalive: 30s}\n",
+                "\"30s\" is not a whole number of seconds",
+            ),
+            (
+                "groups:\n  - name: a\n    count: -4\n",
+                "\"-4\" is not a number of nodes",
+            ),
+            (
+                "groups: []\nexpect:\n  wills: [a]\n",
+                "topics of Wills are expected by will: [...]",
+            ),
         ] {
             let error = Scenario::parse(text).unwrap_err();
             assert!(

@@ -123,7 +123,10 @@ fn a_refused_qos_0_message_is_noticed_before_leaving() {
     let (code, _, err) = node.ends();
     assert_eq!(code, 1);
     assert!(
-        err.ends_with("refused 1 of the messages: it does not know topic predefined:7"),
+        err.ends_with(
+            "refused 1 of the messages: it does not know topic predefined:7: a pre-defined id must be \
+             listed under topics.predefined in gateway.yaml"
+        ),
         "{err}"
     );
 }
