@@ -389,7 +389,7 @@ mod tests {
             ("queue", "none"),
             ("since", "60 s ago"),
             ("topics", "\n    id 1, name a/b"),
-            ("troubles", "\n    at 10 s ago, text rejected"),
+            ("troubles", "\n    10 s ago, text rejected"),
             ("until", "in 60 s"),
         ]
         .map(|(name, value)| format!("{name:22}{value}\n"))
