@@ -9,6 +9,7 @@ mod handshake;
 mod held;
 mod shadow;
 mod subscriptions;
+mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -353,16 +354,17 @@ impl Observer {
                 shadow.exchange(self.now, Kind::Release, msg_id, false, patience, ledger)
             }),
             Packet::PubAck { msg_id, code, .. } if code.is_accepted() => {
-                let before = shadow.uplink_confirmed(msg_id, ledger);
+                let before = shadow.uplink.confirmed(msg_id, ledger);
                 broker_first(before, Confirmed::Received)
             }
             Packet::PubRec { msg_id } => {
-                let before = shadow.uplink_confirmed(msg_id, ledger);
+                let before = shadow.uplink.confirmed(msg_id, ledger);
                 broker_first(before, Confirmed::Received)
             }
             // A PUBREL nobody remembers is answered too, so only what is known can be judged.
             Packet::PubComp { msg_id } => shadow
-                .uplink_released(msg_id, ledger)
+                .uplink
+                .released(msg_id, ledger)
                 .and_then(|before| broker_first(Some(before), completed(&self.settings))),
             Packet::SubAck {
                 topic_id,

@@ -11,7 +11,8 @@ use super::exchange::{Exchange, Kind, Patience};
 use super::held::Held;
 use super::name_of;
 use super::subscriptions::{Asked, Subscriptions};
-use crate::ledger::{Confirmed, Ledger, MessageId};
+use super::uplink::Uplink;
+use crate::ledger::{Ledger, MessageId};
 use crate::violation::Rule;
 
 type Verdict = Option<(Rule, String)>;
@@ -54,7 +55,7 @@ pub(super) struct Shadow {
     names: BTreeMap<TopicId, String>,
     offered: BTreeMap<MsgId, (TopicId, String)>,
     registers: BTreeMap<MsgId, String>,
-    uplink: BTreeMap<MsgId, (Vec<u8>, QoS)>,
+    pub(super) uplink: Uplink,
     exchange: Option<Exchange>,
     /// The node's last PUBREC.
     received_at: Option<(MsgId, Duration)>,
@@ -85,7 +86,7 @@ impl Shadow {
             names: BTreeMap::new(),
             offered: BTreeMap::new(),
             registers: BTreeMap::new(),
-            uplink: BTreeMap::new(),
+            uplink: Uplink::default(),
             exchange: None,
             received_at: None,
             begun: BTreeMap::new(),
@@ -255,8 +256,7 @@ impl Shadow {
                 self.registers.insert(msg_id, topic_name.to_owned());
             }
             Packet::Publish(publish) if publish.qos >= QoS::AtLeastOnce => {
-                self.uplink
-                    .insert(publish.msg_id, (publish.data.to_vec(), publish.qos));
+                self.uplink.publish(&publish);
             }
             Packet::RegAck { msg_id, code, .. } => self.hear_regack(now, msg_id, code, patience),
             Packet::PubAck {
@@ -587,24 +587,5 @@ impl Shadow {
             )),
             None | Some(_) => None,
         }
-    }
-
-    /// Returns how far the broker has confirmed the node's message with this `MsgId`, and books that
-    /// the node now relies on it.
-    pub(super) fn uplink_confirmed(&self, msg_id: MsgId, ledger: &mut Ledger) -> Option<Confirmed> {
-        let (payload, _) = self.uplink.get(&msg_id)?;
-        let Some(message) = MessageId::of(payload).and_then(|id| ledger.message_mut(id)) else {
-            return Some(Confirmed::Completed);
-        };
-        message.acknowledged = true;
-        Some(message.confirmed)
-    }
-
-    /// Like [`Self::uplink_confirmed`]; `None` when the node published nothing with it.
-    pub(super) fn uplink_released(&self, msg_id: MsgId, ledger: &mut Ledger) -> Option<Confirmed> {
-        let (_, qos) = self.uplink.get(&msg_id)?;
-        (*qos == QoS::ExactlyOnce)
-            .then(|| self.uplink_confirmed(msg_id, ledger))
-            .flatten()
     }
 }
